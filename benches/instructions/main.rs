@@ -92,19 +92,19 @@ fn hit_of_a_batch(keys: Vec<u64>) {
 
 const WORD: &str = "sixteen letters!";
 
-#[library_benchmark(config = at_most(417))]
+#[library_benchmark(config = at_most(402))]
 #[bench::of(called(few(), |key| pair(WORD, key)))]
 fn hit_by_string_and_number(keys: Vec<u64>) {
     each(&keys, |key| pair(black_box(WORD), key));
 }
 
-#[library_benchmark(config = at_most(515))]
+#[library_benchmark(config = at_most(450))]
 #[bench::of(called(few(), string))]
 fn hit_of_string(keys: Vec<u64>) {
     each(&keys, string);
 }
 
-#[library_benchmark(config = at_most(280))]
+#[library_benchmark(config = at_most(270))]
 #[bench::of(called(few(), shared))]
 fn hit_of_shared_bytes(keys: Vec<u64>) {
     each(&keys, shared);
@@ -117,7 +117,7 @@ fn hit_async(keys: Vec<u64>) {
 }
 
 // Into a full cache, so that each call evicts an entry.
-#[library_benchmark(config = at_most(1570))]
+#[library_benchmark(config = at_most(1553))]
 #[bench::of({ called((MANY..2 * MANY).collect(), number_of_many); few() })]
 fn miss(keys: Vec<u64>) {
     each(&keys, number_of_many);
@@ -142,7 +142,7 @@ fn files() -> (PathBuf, FileCache) {
 }
 
 // Without instructions of the kernel.
-#[library_benchmark(config = at_most(3380))]
+#[library_benchmark(config = at_most(3300))]
 #[bench::of(args = (files()), teardown = remove)]
 fn hit_in_file((place, cache): (PathBuf, FileCache)) -> PathBuf {
     each(&few(), |_| file(&cache, 100));

@@ -1,10 +1,10 @@
 //! The serializer of caches in memory.
 
-use std::any::{TypeId, type_name};
+use std::any::{Any, TypeId, type_name};
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::serializer::any_value::is_inline;
+use crate::serializer::any_value::{is_inline, take_as};
 use crate::serializer::{AnyValue, InlineValue, Serializer, SerializerId, ValueClass};
 
 /// The serializer of caches in memory: a value is stored once, and a hit clones it.
@@ -36,7 +36,7 @@ impl<T: Clone + Send + Sync + 'static> Serializer<T> for ByReference {
     #[inline]
     fn deserialize(&self, stored: &AnyValue) -> Result<T> {
         match stored.downcast_ref::<T>() {
-            Some(value) => Ok(value.clone()),
+            Some(value) => Ok(clone_inline(value)),
             None => Err(other_type::<T>()),
         }
     }
@@ -63,6 +63,14 @@ impl<T: Clone + Send + Sync + 'static> Serializer<T> for ByReference {
             ValueClass::Opaque
         }
     }
+}
+
+/// Clones a value. A string is copied by inlined code, as the standard library does not inline its `clone`.
+#[inline(always)]
+fn clone_inline<T: Clone + 'static>(value: &T) -> T {
+    let text = (value as &dyn Any).downcast_ref::<String>();
+    let copy = text.and_then(|text| take_as(&mut Some(text.as_str().to_owned())));
+    copy.unwrap_or_else(|| value.clone())
 }
 
 #[cold]
