@@ -682,3 +682,21 @@ fn error_of_a_run_with_an_element_that_a_batch_has_is_not_shared() {
     // It has the old value of 1, and needs 2 alone.
     assert_eq!(poll(second), Poll::Ready(Ok(BTreeMap::from([(1, 1), (2, 2)]))));
 }
+
+/// A set has no element twice, so nothing is left out: elements with one key have one value.
+#[test]
+fn elements_of_a_set_with_equal_keys_have_the_value_of_the_first() {
+    static CACHE: LazyLock<MemoryCache> = LazyLock::new(MemoryCache::new);
+    static RUNS: Mutex<Vec<Vec<u64>>> = Mutex::new(Vec::new());
+
+    #[cached(cache = CACHE, ttl = 60, each = ids, key = (ids % 10).to_string())]
+    fn values(ids: &BTreeSet<u64>) -> BTreeMap<u64, u64> {
+        RUNS.lock().unwrap().push(ids.iter().copied().collect());
+        ids.iter().map(|&id| (id, id)).collect()
+    }
+
+    for _ in 0..2 {
+        assert_eq!(values(&BTreeSet::from([1, 2, 11])), BTreeMap::from([(1, 1), (2, 2), (11, 1)]));
+    }
+    assert_eq!(*RUNS.lock().unwrap(), [[1, 2]]);
+}

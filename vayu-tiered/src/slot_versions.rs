@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The version number of each slot.
 #[derive(Debug)]
-pub(crate) struct SlotVersions(Box<[AtomicU32]>);
+pub(crate) struct SlotVersions(Box<[AtomicU32; SLOTS]>);
+
+const SLOTS: usize = 1 << 16;
 
 /// A slot and its version at some time, packed into a word so that a copy of it can be read without a
 /// lock.
@@ -77,7 +79,8 @@ impl SlotVersion {
 
 impl SlotVersions {
     pub(crate) fn new() -> Self {
-        Self((0..=u16::MAX).map(|_| AtomicU32::new(0)).collect())
+        let numbers: Box<[AtomicU32]> = (0..SLOTS).map(|_| AtomicU32::new(0)).collect();
+        Self(numbers.try_into().expect("the number of slots"))
     }
 
     /// Returns the present version of a slot.
@@ -116,7 +119,7 @@ impl SlotVersions {
 
     /// Invalidates all copies.
     pub(crate) fn bump_all(&self) {
-        for number in &self.0 {
+        for number in &*self.0 {
             number.fetch_add(1, Ordering::AcqRel);
         }
     }
