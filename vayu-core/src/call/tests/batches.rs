@@ -1,6 +1,6 @@
 //! Batches: one run of a function for many elements.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 
@@ -8,7 +8,7 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::attribute::batch_call;
-use crate::backend::{Capabilities, Lease, LeaseGuard, Leases, ReleaseLease};
+use crate::backend::{Backend, Capabilities, Lease, LeaseGuard, Leases, ReleaseLease};
 use crate::call::{FixedTtl, PlainOutput, Policy};
 use crate::clock::Clock;
 use crate::error::Result;
@@ -292,6 +292,8 @@ fn paused_cache_runs_the_function_for_all_elements() {
 struct SlowBackend {
     map: MapBackend<AnyValue>,
     held: Arc<Mutex<HashSet<Key>>>,
+    /// The records of another process that has a lease before it is acquired here.
+    stored_before_lease: Arc<Mutex<HashMap<Key, Record<AnyValue>>>>,
 }
 
 struct ReleaseHeld(SlowBackend, Key);
@@ -315,7 +317,7 @@ impl ReleaseLease for ReleaseHeld {
 }
 
 #[async_trait]
-impl crate::Backend for SlowBackend {
+impl Backend for SlowBackend {
     type Stored = AnyValue;
 
     fn read(&self, key: &Key) -> Result<Option<Record<AnyValue>>> {
@@ -351,6 +353,9 @@ impl crate::Backend for SlowBackend {
 impl Leases for SlowBackend {
     fn try_acquire(&self, key: &Key) -> Result<Lease> {
         if self.held.lock().expect("no panic").insert(key.clone()) {
+            if let Some(record) = self.stored_before_lease.lock().expect("no panic").remove(key) {
+                self.map.write(key, record)?;
+            }
             let release = ReleaseHeld(self.clone(), key.clone());
             return Ok(Lease::Acquired(LeaseGuard::with_release(release)));
         }
@@ -403,7 +408,7 @@ fn elements_that_another_process_computes_are_waited_for_after_the_own_run() {
     watchdog(HANG, || {
         let clock = ManualClock::new();
         let (map, held) = (MapBackend::with_clock(clock.clone()), Arc::default());
-        let backend = SlowBackend { map, held };
+        let backend = SlowBackend { map, held, ..SlowBackend::default() };
         let caches: [Cache<SlowBackend, ByReference>; 2] =
             [(); 2].map(|()| Cache::with_backend(backend.clone()));
         let [here, elsewhere] = &caches;
@@ -438,6 +443,41 @@ fn elements_that_another_process_computes_are_waited_for_after_the_own_run() {
         });
         assert!(backend.held.lock().expect("no panic").is_empty());
     });
+}
+
+/// Another process stores some of the elements after they were looked up, and releases their leases.
+#[test]
+fn elements_that_are_found_with_their_lease_are_not_computed() {
+    let elements = [0, 1, 2, 3];
+    for stored in 0..1 << elements.len() {
+        let is_stored = |element: &u32| stored >> element & 1 == 1;
+        for is_async in [false, true] {
+            let backend = SlowBackend::default();
+            let now = backend.clock().now();
+            for element in elements.into_iter().filter(is_stored) {
+                let value = AnyValue::new(element as usize * 100 + 1);
+                let record = Record::new(value, now, now.saturating_add(MINUTE));
+                backend.stored_before_lease.lock().expect("no panic").insert(of(element), record);
+            }
+            let cache: Cache<SlowBackend, ByReference> = Cache::with_backend(backend);
+            let missing: Vec<u32> =
+                elements.into_iter().filter(|element| !is_stored(element)).collect();
+            let body = |elements: Vec<u32>| {
+                assert_eq!(elements, missing, "{stored:b}");
+                values(&elements, 2)
+            };
+            let call = batch_call(&elements[..], usize::MAX);
+            let found = if is_async {
+                let body = |elements: Vec<u32>| std::future::ready(body(elements));
+                block_on(call.vayu_call_async(cache.engine(), describe, body))
+            } else {
+                call.vayu_call(cache.engine(), describe, body)
+            };
+            let run = |element: &u32| if is_stored(element) { 1 } else { 2 };
+            let expected = elements.iter().flat_map(|element| values(&[*element], run(element)));
+            assert_eq!(found, expected.collect(), "{stored:b}");
+        }
+    }
 }
 
 #[test]
