@@ -215,6 +215,40 @@ fn zero_ttl_stores_nothing() {
 #[derive(Clone)]
 struct Held(#[expect(dead_code, reason = "it is counted")] Arc<()>);
 
+/// As a response that may not be cached at all, for instance of a name server.
+#[test]
+fn value_whose_own_ttl_is_zero_is_returned_and_not_stored() {
+    struct Server {
+        cache: MemoryCache,
+        runs: Runs,
+    }
+
+    impl Server {
+        #[cached(
+            cache = self.cache, stale = "1h", prefix = "address", handle = address_entry,
+            ttl = |(seconds, _): &(u64, usize)| Duration::from_secs(*seconds)
+        )]
+        fn address(&self, seconds: u64) -> Result<(u64, usize), String> {
+            Ok((seconds, self.runs.count()))
+        }
+
+        #[cached(
+            cache = self.cache, skip(self), prefix = "address",
+            ttl = |(seconds, _): &(u64, usize)| Duration::from_secs(*seconds)
+        )]
+        async fn address_async(&self, seconds: u64) -> Result<(u64, usize), String> {
+            Ok((seconds, self.runs.count()))
+        }
+    }
+
+    let server = Server { cache: MemoryCache::new(), runs: Runs::new() };
+    assert_eq!((server.address(0), server.address(0)), (Ok((0, 1)), Ok((0, 2))));
+    assert_eq!(smol::block_on(server.address_async(0)), Ok((0, 3)));
+    assert_eq!((server.address(60), server.address(60)), (Ok((60, 4)), Ok((60, 4))));
+    assert!(!server.address_entry(0).set(Ok((0, 0))).expect("no fault"));
+    assert_eq!((server.cache.stats().errors, server.cache.stats().inserts), (0, 1));
+}
+
 fn check_expired_entries_are_removed<
     B: vayu::backend::Backend<Stored = vayu::backend::AnyValue>,
 >(

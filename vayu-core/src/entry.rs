@@ -139,14 +139,14 @@ impl<Q: Query, F> Entry<Q, F> {
     /// its value.
     ///
     /// Returns `false` if nothing was stored, and what was stored before stays: the value is an `Err`,
-    /// `cache_if` rejects it, its `expires_at` has passed, or the cache is paused or off. A value that is
+    /// `cache_if` rejects it, its ttl by a closure is zero, its `expires_at` has passed, or the cache is paused or off. A value that is
     /// heavier than the limit of a memory cache is not kept, nor is the one before: as after any write, the
     /// entry may be evicted at once.
     ///
     /// # Errors
     ///
     /// Those of [`key`](Self::key) and those of the backend; [`ErrorKind::Encode`] for a value that the
-    /// serializer cannot restore, and [`ErrorKind::Configuration`] for one whose ttl is zero.
+    /// serializer cannot restore, and [`ErrorKind::Configuration`] if the ttl of the function is zero.
     pub fn set(&self, value: Q::Output) -> Result<bool> {
         let key = self.key()?;
         let encoded = self.query.encode(key, &value)?;

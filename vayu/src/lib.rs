@@ -195,20 +195,20 @@
 //!
 //! | argument | meaning |
 //! |---|---|
-//! | `ttl` | Required, unless there is `expires_at`: the time to live of an entry. `"90s"` or `"1h 30m"`; `30` or `0.5` in seconds, without a suffix; an expression of type [`Duration`](std::time::Duration), `Duration::MAX` for no expiry; or a closure <code>\|value: &T\| -> Duration</code>. Units: `ms`, `s`, `m`, `h`, `d`, `w` and their words (`minutes`); months and years as words only (`5months`) |
+//! | `ttl` | Required, unless there is `expires_at`: the time to live of an entry. `"90s"` or `"1h 30m"`; `30` or `0.5` in seconds, without a suffix; an expression of type [`Duration`](std::time::Duration), `Duration::MAX` for no expiry; or a closure <code>\|value: &T\| -> Duration</code>, which returns zero for a value that is not cached. Units: `ms`, `s`, `m`, `h`, `d`, `w` and their words (`minutes`); months and years as words only (`5months`) |
 //! | `expires_at` | in place of `ttl`: the moment at which a value expires, an expression of type [`SystemTime`](std::time::SystemTime), or a closure <code>\|value: &T\| -> SystemTime</code>. Evaluated once, when the value is stored, and not compared with a later evaluation |
 //! | `stale` | the time past the ttl in which an entry may still be served while one caller recomputes it (stale-while-revalidate) and when the function fails (stale-if-error): a time as for `ttl`, not a closure |
 //! | `idle` | the time after which an entry that no call uses expires, whatever its ttl (sliding expiry, time to idle): a time as for `ttl`, not a closure. For a [`MemoryCache`], or with `max_entries` or `max_weight`; a compile error for other caches. A stale value is also removed when no call uses it. The [recipes](guide::recipes) have the details |
 //! | `err_ttl` | for a `Result` whose error is `Clone + Send + Sync + 'static`: the time for which an error is cached, in this process only (negative caching). A time as for `ttl`, or a closure <code>\|error: &E\| -> Duration</code>, which returns zero for an error that is not cached. A value, also a stale one, takes precedence |
 //! | `spawn` | for a function that owns its arguments: `tokio::spawn` for an `async fn`, `std::thread::spawn` or `rayon::spawn` for a sync one, or a closure that takes the future or the closure to run. With `stale`: runs only the refresh of a value past its ttl in the background; a call that finds no value computes in its caller, and ends with it. Without `stale`, for an `async fn`: runs the computation as a task ([callers that give up](#callers-that-give-up)) |
-//! | `own(a, self)` | with `spawn`: borrowed arguments of which a run in the background gets a copy (`Clone`, or `ToOwned`): the body is given a reference to that. A hit copies nothing, and with `stale` neither does a run in the caller, unless there is `patience` |
+//! | `own(a, self)` | with `spawn`: borrowed arguments of which a run in the background gets a copy (`Clone`, or `ToOwned`): the body is given a reference to that. The copy has no lifetimes: an `Arc<T>` in a field instead of a `&'a T`. A hit copies nothing, and with `stale` neither does a run in the caller, unless there is `patience` |
 //! | `patience` | with `stale` and `spawn`: how long a call that finds a value past its ttl waits for the new one, before it returns the old one (a soft timeout): a time as for `stale`. The run goes on and stores its value |
 //! | `revalidate` | with `stale`: a function of references to the old value and to the arguments, async for an `async fn`, that is called past the ttl. If it returns `true`, the entry gets new times, and the body does not run. Alone: the body asks for the old value with [`previous`] |
 //! | `jitter` | `"10%"`: shortens each ttl by a random part of up to this much, so that entries that were written together do not expire together |
 //! | `cache` | an expression for the cache; the default is [`mem_cache()`] |
 //! | `max_entries` | an integer or a constant: a memory cache of this function's own, with this limit on entries, in place of `cache`. All instantiations of a generic function share it. [`Entry::cache`] returns it, and [`caches`] lists it by the path of the function |
 //! | `max_weight`, `weigh` | the same with a limit on the sum of the weights of the values (of a `Result`, of those in `Ok`): <code>max_weight = 64 << 20, weigh = \|page: &Page\| page.bytes()</code>. `weigh` returns a `u32` and captures nothing. A value that is stored by hand, with a type that the function has not stored before, weighs `u32::MAX` |
-//! | `key` | the key, in place of the arguments: a string literal, a closure that takes references to the arguments and returns a string, or an expression like `format!("{id}")` |
+//! | `key` | the key, in place of the arguments: a string literal, a closure that takes references to the arguments and returns a string, or an expression like `format!("{id}")`. Type parameters stay a part of it ([keys](guide::keys)) |
 //! | `skip(a, b)` | arguments, or names in their patterns, that are left out of the key, and then need no `Serialize`; `skip(self)` says that all values share the entries of the method |
 //! | `include(expr, ..)` | more parts of the key |
 //! | `prefix` | a string in place of the function's path: functions with the same prefix share entries |
@@ -248,7 +248,8 @@
 //! ```
 //!
 //! A refresh replaces a computation that began earlier, and refreshes of one key at the same time share one run. If
-//! the function fails, the stored value stays. A call that bypasses the cache waits for no other call and counts
+//! the function fails, the stored value stays, and the caller gets the failure, also with `stale`: [`Entry::refresh`] returns the
+//! stored value then. A call that bypasses the cache waits for no other call and counts
 //! as a miss. `bypass_if` has precedence. The methods of an [`Entry`] do not evaluate the conditions, except where they call the
 //! function.
 //!

@@ -11,7 +11,8 @@ use crate::cache::Cache;
     message = "`{Self}` is not a cache",
     label = "expected a cache",
     note = "`cache` takes an expression that gives a `MemoryCache` or another `Cache<B, S>`, or a \
-            reference, `Arc` or `LazyLock` of one; for a cache in a field it is `cache = self.field`"
+            reference, `Arc` or `LazyLock` of one; for a cache in a field it is `cache = self.field`; for one that is \
+            optional, take `MemoryCache::off_by_choice()` in place of `None`"
 )]
 pub trait AsCache {
     /// The backend of the cache.

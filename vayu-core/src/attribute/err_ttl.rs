@@ -95,7 +95,7 @@ where
 {
     type Idle = L::Idle;
 
-    forward_retention!(self => self.ttl; fixed_ttl ttl is_until_moment should_cache idle);
+    forward_retention!(self => self.ttl; fixed_ttl ttl should_cache idle);
 
     #[inline]
     fn caches_errors(&self) -> bool {

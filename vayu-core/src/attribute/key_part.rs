@@ -110,7 +110,8 @@ impl<T: ?Sized> AnyPart for Part<'_, T> {
     message = "`{Self}` cannot be part of a cache key",
     label = "does not implement `serde::Serialize`",
     note = "leave the argument out with `skip(..)`, or also name the part of it that the result depends on, as in \
-            `skip(path), include(path.0)`",
+            `skip(path), include(path.0)`; calls with closures of different types then share entries only with \
+            `prefix = \"..\"`",
     note = "or derive `serde::Serialize` for the type (`T: Serialize` for a type parameter), or say what the key is \
             with `key = ..`"
 )]

@@ -32,7 +32,7 @@ impl<T: Send + 'static, L: Retention<T>> Retention<T> for Revalidate<L> {
 
     forward_retention!(
         self => self.0;
-        fixed_ttl ttl is_until_moment should_cache caches_errors error_ttl idle
+        fixed_ttl ttl should_cache caches_errors error_ttl idle
     );
 
     #[inline]

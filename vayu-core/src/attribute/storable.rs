@@ -69,7 +69,7 @@ checks! {
     #[diagnostic::on_unimplemented(
         message = "a value of type `{T}` cannot be cached here",
         label = "not a value that this cache can store",
-        note = "a cached value must be `Clone + Send + Sync + 'static`",
+        note = "a cached value must be `Clone + Send + Sync + 'static`: return an `Arc` of a type that is not `Clone`",
         note = "in files and in Redis it must be `serde::Serialize + serde::de::DeserializeOwned`, in tiers both"
     )]
     StorableIn

@@ -97,7 +97,7 @@ impl<L, T: 'static> Weighed<L, T> {
 impl<T: 'static, L: Retention<T>> Retention<T> for Weighed<L, T> {
     type Idle = L::Idle;
 
-    forward_retention!(self => self.ttl; fixed_ttl ttl is_until_moment idle);
+    forward_retention!(self => self.ttl; fixed_ttl ttl idle);
 
     fn should_cache(&self, value: &T) -> bool {
         self.weights.add(self.weigh);

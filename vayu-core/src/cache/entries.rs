@@ -18,7 +18,7 @@ impl<B: Backend, S> Cache<B, S> {
     /// Returns the value that is stored for a key, or `None`.
     ///
     /// An entry that has expired, was invalidated, is of another type or cannot be decoded is not
-    /// returned.
+    /// returned. Nor is a value past its ttl that calls may get with `stale`: [`Entry::peek`](crate::Entry::peek) returns it.
     ///
     /// # Errors
     ///

@@ -16,7 +16,8 @@ use crate::serializer::Serializer;
 
 impl<B: Backend, S> Cache<B, S> {
     /// Replaces the value of a key by the one that `update` makes of it, atomically, and returns the new
-    /// value. `update` gets `None` if there is no value that [`get`](Self::get) would return.
+    /// value. `update` gets `None` if there is no value that [`get`](Self::get) would return: one of another type is
+    /// replaced.
     ///
     /// Updates of a key are linearizable within the process: they run one after another. A
     /// [`set`](Self::set), a [`remove`](Self::remove) and an invalidation that begin in the meantime take effect

@@ -38,7 +38,7 @@ impl<B: Backend, F: FnProperties> Call<'_, B, F> {
     ///
     /// # Errors
     ///
-    /// When the value cannot be serialized, or its ttl is zero.
+    /// When the value cannot be serialized, or the ttl of all values is zero.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn encode<E: EncodeOutput<B::Stored> + ?Sized>(
         &self,
@@ -93,7 +93,7 @@ impl<B: Backend, F: FnProperties> Call<'_, B, F> {
     ) -> Result<Record<()>> {
         let options = self.options();
         if ttl.is_zero() {
-            return Err(Error::new(ErrorKind::Configuration, "the ttl of this value is zero"));
+            return Err(Error::new(ErrorKind::Configuration, "the ttl of this function is zero"));
         }
         let expires = match self.function.fixed_ttl() {
             // Its microseconds are known.

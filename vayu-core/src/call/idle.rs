@@ -133,7 +133,7 @@ impl<T, L: Retention<T>> Retention<T> for WithIdle<L> {
 
     forward_retention!(
         self => self.ttl;
-        fixed_ttl ttl is_until_moment should_cache caches_errors error_ttl
+        fixed_ttl ttl should_cache caches_errors error_ttl
     );
 
     #[inline(always)]

@@ -16,15 +16,8 @@ pub trait Retention<T> {
     /// Returns the ttl, if all values have the same.
     fn fixed_ttl(&self) -> Option<FixedTtl>;
 
-    /// Returns the ttl of a value.
+    /// Returns the ttl of a value. Zero is an error if all values have it, and else that of a value that is not cached.
     fn ttl(&self, value: &T) -> Duration;
-
-    /// Returns whether the ttl is the time left until a moment. It is zero if the moment has passed, which is
-    /// not an error.
-    #[inline]
-    fn is_until_moment(&self) -> bool {
-        false
-    }
 
     /// Returns whether a value is to be cached.
     #[inline]
@@ -85,12 +78,6 @@ macro_rules! forward_retention {
             $to.ttl(value)
         }
     };
-    (@is_until_moment $this:ident $to:expr) => {
-        #[inline]
-        fn is_until_moment(&$this) -> bool {
-            $to.is_until_moment()
-        }
-    };
     (@should_cache $this:ident $to:expr) => {
         #[inline]
         fn should_cache(&$this, value: &T) -> bool {
@@ -133,7 +120,7 @@ macro_rules! shared {
 
             forward_retention!(
                 self => (**self);
-                fixed_ttl ttl is_until_moment should_cache has_closures caches_errors error_ttl idle
+                fixed_ttl ttl should_cache has_closures caches_errors error_ttl idle
             );
         }
     )*};
@@ -210,7 +197,7 @@ pub struct CacheIf<L, F> {
 impl<T, L: Retention<T>, F: Fn(&T) -> bool> Retention<T> for CacheIf<L, F> {
     type Idle = L::Idle;
 
-    forward_retention!(self => self.ttl; fixed_ttl ttl is_until_moment idle);
+    forward_retention!(self => self.ttl; fixed_ttl ttl idle);
 
     #[inline]
     fn should_cache(&self, value: &T) -> bool {

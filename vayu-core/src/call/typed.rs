@@ -99,8 +99,8 @@ impl<F: CachedFn> EncodeOutput<F::Stored> for OutputOf<'_, F> {
         let retention = function.retention();
         let value = F::Shape::value(output).filter(|value| retention.should_cache(value))?;
         let ttl = retention.ttl(value);
-        // A moment that has passed is not an error.
-        if ttl.is_zero() && retention.is_until_moment() { None } else { Some(ttl) }
+        // Of one value alone, it is not an error.
+        if ttl.is_zero() && retention.fixed_ttl().is_none() { None } else { Some(ttl) }
     }
 
     #[cfg_attr(not(debug_assertions), inline(always))]

@@ -59,7 +59,7 @@ pub trait Query {
     ///
     /// # Errors
     ///
-    /// When the serializer cannot restore the value, or its ttl is zero.
+    /// When the serializer cannot restore the value, or the ttl of all values is zero.
     fn encode(&self, key: &Key, output: &Self::Output) -> Result<Option<Self::Encoded>>;
 
     /// Stores an encoded output, and returns `false` in a paused cache.

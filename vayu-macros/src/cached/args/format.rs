@@ -3,8 +3,8 @@
 use quote::ToTokens;
 use syn::{Error, Expr, ExprLit, Lit, Result};
 
-/// Rejects a string with an expression in braces, where `format_args!` takes names only. `argument` returns the
-/// argument with a call of `format!` as its value.
+/// Rejects a string with an expression in braces, or with none, where `format_args!` takes names only. `argument` returns
+/// the argument with a call of `format!` as its value.
 pub(crate) fn check_format(expression: &Expr, argument: impl Fn(&str) -> String) -> Result<()> {
     let Expr::Lit(ExprLit { lit: Lit::Str(literal), .. }) = expression else { return Ok(()) };
     let written = literal.to_token_stream().to_string();
@@ -20,6 +20,14 @@ pub(crate) fn check_format(expression: &Expr, argument: impl Fn(&str) -> String)
         }
         let end = braces.find([':', '}']).unwrap_or(braces.len());
         let value = &braces[1..end];
+        if value.bytes().all(|byte| byte.is_ascii_digit()) && end < braces.len() {
+            let example = argument(&format!("format!({written}, ..)"));
+            let message = format!(
+                "`{{{value}}}` in this string stands for no argument; write the name of one in the braces, or \
+                 `{example}`"
+            );
+            return Err(Error::new_spanned(literal, message));
+        }
         format.push('{');
         if value.contains(['.', '(', '[']) {
             values.push_str(", ");

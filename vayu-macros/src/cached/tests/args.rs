@@ -221,7 +221,12 @@ fn expression_in_a_string_is_an_error_that_says_to_format_it() {
             Some("write `tags(format!(\"{{{n}:{:>3}\", tenant.id))`"),
         ),
         ("label = \"{tenant.id()}{n}\"", Some("write `label = format!(\"{}{n}\", tenant.id())`")),
-        ("tags(\"{{tenant.id}}\", \"{n:.2}\", \"{n:.*}\", \"a.b\", \"{\", \"}\", \"{}\")", None),
+        ("tags(\"{{tenant.id}}\", \"{n:.2}\", \"{n:.*}\", \"a.b\", \"{\", \"}\")", None),
+        ("tags(\"c:{}\", n)", Some("or `tags(format!(\"c:{}\", ..))`")),
+        (
+            "label = \"{0:>3}\"",
+            Some("`{0}` in this string stands for no argument; write the name of one"),
+        ),
     ] {
         let found = messages_of(&format!("ttl = 1, {arguments}"), item);
         match expected {
