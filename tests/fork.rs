@@ -32,6 +32,7 @@ fn main() {
         store_of_the_parent_is_refused_in_the_child
         removal_in_the_child_of_an_update_takes_effect_after_it
         lock_of_a_key_is_released_though_the_child_has_a_copy_of_its_file
+        lease_of_the_parent_is_not_released_by_the_child
     };
     for (name, test) in tests {
         test();
@@ -46,21 +47,21 @@ fn main() {}
 #[cfg(unix)]
 mod unix {
     use std::collections::{BTreeMap, HashSet};
-    use std::future::{Future, pending};
+    use std::future::{Future, pending, poll_fn};
     use std::pin::pin;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{Barrier, LazyLock, mpsc};
-    use std::task::{Context, Waker};
+    use std::task::{Context, Poll, Waker};
     use std::thread;
     use std::time::Duration;
 
     use fork::{Fork, WEXITSTATUS, WIFEXITED};
     use vayu::attribute::{KeyBuilder, function_prefix};
-    use vayu::backend::{Backend, Lease, RedisBackend};
+    use vayu::backend::{Backend, Lease, RedisBackend, Serializer};
     use vayu::testing::watchdog;
     use vayu::{
-        FileOptions, Key, MemoryCache, MemoryOptions, ObjectCache, RedisCache, SingleFlight,
-        TieredCache, TieredOptions, cached,
+        Cache, FileOptions, Key, MemoryCache, MemoryOptions, ObjectCache, RedisCache, RedisOptions,
+        SingleFlight, TieredCache, TieredOptions, cached,
     };
 
     use crate::server::Server;
@@ -72,20 +73,28 @@ mod unix {
     fn beside_child(child: impl FnOnce() -> bool, parent: impl FnOnce()) {
         match fork::fork().expect("a child") {
             Fork::Child => {
-                // Aborts a child that hangs.
-                thread::spawn(|| {
-                    thread::sleep(MINUTE);
-                    std::process::abort();
-                });
+                abort_after_a_minute();
                 std::process::exit(i32::from(!child()))
             }
             Fork::Parent(process) => {
                 parent();
-                let status = watchdog(MINUTE, move || fork::waitpid(process));
-                let status = status.expect("the status of the child");
-                assert!(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status {status}");
+                wait_for(process);
             }
         }
+    }
+
+    /// Aborts a child that hangs.
+    fn abort_after_a_minute() {
+        thread::spawn(|| {
+            thread::sleep(MINUTE);
+            std::process::abort();
+        });
+    }
+
+    /// Waits for the end of a child, which must be successful.
+    fn wait_for(process: i32) {
+        let status = watchdog(MINUTE, move || fork::waitpid(process)).expect("a status");
+        assert!(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status {status}");
     }
 
     /// The function of an update forks, so that the child goes on with an update that began in its parent.
@@ -108,8 +117,7 @@ mod unix {
             let is_right = updated.is_ok() && cache.get::<u64>(key).unwrap().is_none();
             std::process::exit(i32::from(!is_right))
         };
-        let status = watchdog(MINUTE, move || fork::waitpid(process)).expect("a status");
-        assert!(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status {status}");
+        wait_for(process);
         assert_eq!(updated.expect("updated"), 7);
         assert_eq!(cache.get::<u64>(key).unwrap(), Some(7), "in the parent");
     }
@@ -137,6 +145,60 @@ mod unix {
             std::fs::write(&done, "").unwrap();
             assert!(matches!(again, Lease::Acquired(_)), "{again:?}");
         });
+    }
+
+    /// The function forks, and its call in the child ends before that in the parent.
+    pub(crate) fn lease_of_the_parent_is_not_released_by_the_child() {
+        fn check<B, S>(open: impl Fn() -> Cache<B, S>)
+        where
+            B: Backend,
+            S: Serializer<u64, Stored = B::Stored> + Clone + Send + Sync + 'static,
+        {
+            let (cache, other) = (open(), open());
+            let key = &Key::from_text("key", "k");
+            let others = other.backend().capabilities().leases.expect("it has leases");
+            let fork = || match fork::fork().expect("a child") {
+                Fork::Child => {
+                    abort_after_a_minute();
+                    None
+                }
+                Fork::Parent(process) => {
+                    wait_for(process);
+                    Some(others.try_acquire(key).unwrap())
+                }
+            };
+            let mut found = None;
+            cache.get_or_insert_with(key, MINUTE, || {
+                found = fork();
+                7_u64
+            });
+            let Some(lease) = found.take() else { std::process::exit(0) };
+            assert!(matches!(lease, Lease::Held), "{lease:?}");
+
+            cache.remove(key).unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.expect("a runtime");
+            let mut call = Box::pin(cache.get_or_insert_with_async(key, MINUTE, async {
+                found = fork();
+                7_u64
+            }));
+            let parent = std::process::id();
+            // The runtime does not work in the child, which drops the call.
+            runtime.block_on(poll_fn(|context| {
+                let is_over = call.as_mut().poll(context).is_ready();
+                let is_child = std::process::id() != parent;
+                if is_over || is_child { Poll::Ready(()) } else { Poll::Pending }
+            }));
+            drop(call);
+            let Some(lease) = found else { std::process::exit(0) };
+            assert!(matches!(lease, Lease::Held), "{lease:?}");
+        }
+
+        let directory = tempfile::tempdir().unwrap();
+        let everywhere = SingleFlight::Everywhere;
+        check(|| FileOptions::new().single_flight(everywhere).open(directory.path()).unwrap());
+        let server = Server::start();
+        check(|| RedisOptions::new().single_flight(everywhere).connect(server.url()).unwrap());
     }
 
     pub(crate) fn computation_of_the_parent_does_not_hold_up_the_child() {

@@ -109,6 +109,9 @@ pub trait Serializer<T>: Send + Sync + 'static {
 
     /// Returns the id of the format. It is stored with each entry, and an entry with another one is a
     /// miss. A hit calls this, perhaps without a guard against panics: it must not panic.
+    ///
+    /// A wrapper that changes or adds to the stored form of another serializer has an id of its own. That of a
+    /// [seal](SerializerId::is_sealed) says that all of the stored form is authenticated when it is decoded.
     fn id(&self) -> SerializerId;
 
     /// Returns a stamp of the type `T`. It is stored with each entry, and an entry with another one is a
@@ -319,7 +322,8 @@ impl SerializerId {
     }
 
     /// Returns whether values of this format are sealed
-    /// ([`Sealed`](https://docs.rs/vayu-cache/latest/vayu/struct.Sealed.html)).
+    /// ([`Sealed`](https://docs.rs/vayu-cache/latest/vayu/struct.Sealed.html)): decoding one detects that it was changed, so
+    /// backends do not verify a checksum of it.
     pub const fn is_sealed(self) -> bool {
         self.is_wrapped_by(Self::SEALED)
     }

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::future::Future;
+use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use async_trait::async_trait;
 use crate::error::Result;
 use crate::key::Key;
 use crate::panic::{catch_panic, clear_quietly};
+use crate::per_process::ProcessId;
 
 /// The callers among which a key is computed once at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -142,7 +144,13 @@ impl fmt::Debug for LeaseWatch {
 /// The engine releases it with [`release`](Self::release) or
 /// [`release_async`](Self::release_async) before the call returns. Where that is impossible, because
 /// the function panics or the future of the call is dropped, the lease is dropped.
-pub struct LeaseGuard(Option<Box<dyn ReleaseLease>>);
+///
+/// A child process that is forked has a copy of the lease, which belongs to its parent: there it is neither released nor
+/// dropped.
+pub struct LeaseGuard {
+    lease: Option<Box<dyn ReleaseLease>>,
+    process: ProcessId,
+}
 
 /// The release of a lease, as a backend implements it.
 ///
@@ -184,7 +192,17 @@ impl LeaseGuard {
 
     /// Creates a lease whose release takes a message to another process.
     pub fn with_release(lease: impl ReleaseLease) -> Self {
-        Self(Some(Box::new(lease)))
+        Self { lease: Some(Box::new(lease)), process: ProcessId::current() }
+    }
+
+    /// Takes the lease out, unless it is that of the parent process.
+    fn take(&mut self) -> Option<Box<dyn ReleaseLease>> {
+        let lease = self.lease.take()?;
+        if self.process.is_current() {
+            return Some(lease);
+        }
+        mem::forget(lease);
+        None
     }
 
     /// Releases the lease.
@@ -193,7 +211,7 @@ impl LeaseGuard {
     ///
     /// When other processes may have to wait until it expires.
     pub fn release(mut self) -> Result<()> {
-        self.0.take().map_or(Ok(()), ReleaseLease::release)
+        self.take().map_or(Ok(()), ReleaseLease::release)
     }
 
     /// Releases the lease, for async callers.
@@ -206,7 +224,7 @@ impl LeaseGuard {
     ///
     /// Those of [`release`](Self::release).
     pub async fn release_async(mut self) -> Result<()> {
-        match self.0.take() {
+        match self.take() {
             Some(lease) => lease.release_async().await,
             None => Ok(()),
         }
@@ -215,7 +233,7 @@ impl LeaseGuard {
 
 impl Drop for LeaseGuard {
     fn drop(&mut self) {
-        clear_quietly(&mut self.0);
+        clear_quietly(&mut self.take());
     }
 }
 

@@ -21,7 +21,8 @@ pub struct Usage {
     pub rejections: Option<u64>,
     /// Entries that were removed because they had expired.
     pub expirations: Option<u64>,
-    /// Entries that failed verification and were treated as absent.
+    /// Entries that failed verification and were treated as absent. Sealed values are verified when they are decoded: one that
+    /// was changed counts as an error of the kind `Decode`.
     pub corrupt_entries: Option<u64>,
     /// Values that were opened with another key than the first one, where a URL seals the values of the cache
     /// (`seal=env:NAME`). Old keys can be removed when this does not grow any more in any process.
