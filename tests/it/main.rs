@@ -44,6 +44,7 @@ mod own_cache;
 mod patience;
 mod patience_sync;
 mod previous;
+mod refused;
 mod robustness;
 mod semantics;
 mod shared_runs;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use vayu::testing::{Fault, FaultyBackend, ManualClock, MapBackend};
-use vayu::{Cache, ErrorKind, MessagePack, TieredCache, TieredOptions, cached};
+use vayu::{Cache, ErrorKind, FileOptions, Key, MessagePack, TieredCache, TieredOptions, cached};
 
 use crate::Runs;
 
@@ -179,4 +179,36 @@ fn near_ttl_above_the_ttl_has_no_effect_and_zero_disables_memory() {
         assert_eq!(text(&none, 1, "c"), "b");
     }
     assert_eq!(none.backend().tier_stats().hits, 5);
+}
+
+#[test]
+fn update_that_the_backing_tier_refuses_is_not_stored_in_memory() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let files = FileOptions::new().clock(ManualClock::new()).max_entry_bytes(4096);
+    let cache = TieredOptions::new().over(&files.open(directory.path()).expect("a cache"));
+    let (key, hour) = (Key::from_text("updates", "k"), Duration::from_secs(3600));
+    let append = |old: Option<String>| old.unwrap_or_default() + &"x".repeat(3000);
+    cache.update_with(&key, hour, append).expect("it is short enough");
+    let length = || cache.get::<String>(&key).expect("read").map(|value| value.len());
+    for _ in 0..2 {
+        let error = cache.update_with(&key, hour, append).expect_err("it is too long");
+        assert_eq!((error.kind(), length()), (ErrorKind::Configuration, Some(3000)));
+        let update = cache.update_with_async(&key, hour, append);
+        let error = smol::block_on(update).expect_err("it is too long");
+        assert_eq!((error.kind(), length()), (ErrorKind::Configuration, Some(3000)));
+    }
+}
+
+#[test]
+fn update_that_is_tried_again_after_a_failed_write_takes_effect_once() {
+    let backing = backing(&ManualClock::new());
+    let cache = TieredOptions::new().over(&backing);
+    let (key, hour) = (Key::from_text("updates", "k"), Duration::from_secs(3600));
+    let increment = |old: Option<u32>| old.unwrap_or(0) + 1;
+    assert_eq!(cache.update_with(&key, hour, increment).expect("updated"), 1);
+    backing.backend().set_fault(Fault::FailsWrites);
+    cache.update_with(&key, hour, increment).expect_err("the backing tier is down");
+    assert_eq!(cache.get::<u32>(&key).expect("read"), Some(1));
+    backing.backend().set_fault(None);
+    assert_eq!(cache.update_with(&key, hour, increment).expect("updated"), 2);
 }

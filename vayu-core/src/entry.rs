@@ -274,7 +274,9 @@ impl<Q: Query, F: FnOnce() -> Q::Output> Entry<Q, F> {
     ///
     /// Other callers get the cached value until the function returns. If it fails, that value stays, and
     /// is returned if the function has `stale`; [`refresh_strict`](Self::refresh_strict) returns the
-    /// failure. Callers without a value wait for this run, and another computation of the same call in
+    /// failure. A value that `cache_if` rejects, that has no ttl left, or that cannot be stored, because it is too long or the
+    /// serializer refuses it, is not a failure: it is returned, the cached value is removed, and the next call runs the
+    /// function. Callers without a value wait for this run, and another computation of the same call in
     /// progress does not store its value.
     ///
     /// A call that bypasses the cache, because `bypass_if` is true or the cache is paused, runs the function and

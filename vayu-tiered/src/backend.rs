@@ -292,6 +292,10 @@ impl<F: Backend<Stored = Bytes>> Offline for TieredBackend<F> {
         self.tiers.write_offline(key, record)
     }
 
+    fn delete(&self, key: &Key) -> Result<()> {
+        self.tiers.memory.delete(key).map(drop)
+    }
+
     fn generation(&self, group: Group) -> Result<u64> {
         Ok(self.tiers.offline.offline_generation(group))
     }

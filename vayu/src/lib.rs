@@ -249,7 +249,8 @@
 //!
 //! A refresh replaces a computation that began earlier, and refreshes of one key at the same time share one run. If
 //! the function fails, the stored value stays, and the caller gets the failure, also with `stale`: [`Entry::refresh`] returns the
-//! stored value then. A call that bypasses the cache waits for no other call and counts
+//! stored value then. A value that is not stored, as one that `cache_if` rejects or that is too long, removes the one before
+//! it. A call that bypasses the cache waits for no other call and counts
 //! as a miss. `bypass_if` has precedence. The methods of an [`Entry`] do not evaluate the conditions, except where they call the
 //! function.
 //!

@@ -31,6 +31,13 @@ pub trait Offline: Send + Sync {
     /// Those of [`Backend::write`](crate::Backend::write).
     fn write(&self, key: &Key, record: Record<Self::Stored>) -> Result<()>;
 
+    /// Removes the record of a key here alone.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Backend::delete`](crate::Backend::delete).
+    fn delete(&self, key: &Key) -> Result<()>;
+
     /// Returns the generation that replaces one that cannot be read, where none of the group is
     /// cached. It must be a number that no other process has, and another one after each
     /// [`bump`](crate::Generations::bump) that succeeds and whenever generations can be read again. After one that fails, the cache

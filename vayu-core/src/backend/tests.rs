@@ -127,6 +127,10 @@ impl Offline for Noting {
         Ok(())
     }
 
+    fn delete(&self, _: &Key) -> Result<()> {
+        Ok(())
+    }
+
     fn generation(&self, _: Group) -> Result<u64> {
         Ok(0)
     }

@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::flight::{Completion, Deadline, Outcome};
 use crate::io::{Awaiting, Blocking, Io, run_blocking};
 use crate::key::Key;
+use crate::panic::catch_panic;
 use crate::serializer::Serializer;
 
 impl<B: Backend, S> Cache<B, S> {
@@ -35,7 +36,8 @@ impl<B: Backend, S> Cache<B, S> {
     ///
     /// # Errors
     ///
-    /// Those of [`get`](Self::get) and [`set`](Self::set): the value is not stored. [`ErrorKind::Timeout`] if
+    /// Those of [`get`](Self::get) and [`set`](Self::set): the value is not stored, and the old one stays. Memory in front of
+    /// another cache drops its copy, so the next read is one of that cache. [`ErrorKind::Timeout`] if
     /// another update of the key takes longer than the limit of [`with_max_wait`](Self::with_max_wait), here
     /// or in another process, or must not be waited for, as in an update of the same key: `update` does not
     /// run. The same is true of a computation that holds the lease.
@@ -131,6 +133,12 @@ impl<B: Backend, S> Cache<B, S> {
             let value = update(self.decode_record(key, stamp, record)?);
             let record = self.encode_record(key, &value, stamp, ttl)?;
             let result = engine.write::<M>(key, record.clone()).await;
+            if result.is_err()
+                && let Some(offline) = engine.backend().capabilities().offline
+            {
+                // It may have stored the value although the rest of the backend has not.
+                catch_panic("delete entry", || offline.delete(key))?;
+            }
             if clears.is_none() || clears != engine.shared.clears.settled() || !lead.is_known() {
                 // The entry was read before it was cleared, perhaps, or before it was removed in a child process that
                 // goes on with the update, and is stored after.

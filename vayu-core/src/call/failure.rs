@@ -5,8 +5,10 @@ use std::time::Duration;
 use crate::backend::Backend;
 use crate::cache::CachedError;
 use crate::call::typed::TypedCall;
-use crate::call::{Call, FnProperties};
-use crate::flight::{Completion, Flight, Lead, Outcome};
+use crate::call::{Call, ComputeReason, FnProperties};
+use crate::error::{ErrorKind, Result};
+use crate::flight::{Completion, Flight, Lead, Outcome, StorePermission};
+use crate::io::Io;
 use crate::observer::CallTimes;
 use crate::outcome::CallOutcome;
 use crate::panic::catch_panic;
@@ -35,6 +37,27 @@ impl<B: Backend, F: FnProperties> Call<'_, B, F> {
             lead.fail(true, || self.failure(compute_time, typed));
         }
         self.read_absent();
+    }
+
+    /// Completes the flight of a run whose value is not stored, and deletes the value before it, which is not to be served after
+    /// a newer one.
+    pub(super) async fn complete_with_deletion<M: Io>(
+        &self,
+        lead: &mut Lead<'_, Record<B::Stored>>,
+    ) {
+        if lead.begin_store() == StorePermission::Granted {
+            self.delete_old::<M>().await;
+        }
+        while lead.fail(false, || Outcome::NotShareable) == Completion::MustDelete {
+            self.delete_old::<M>().await;
+        }
+    }
+
+    /// Deletes the entry, unless an operation of this call has timed out.
+    pub(super) async fn delete_old<M: Io>(&self) {
+        if !self.has_timed_out() {
+            self.ok_or_count(self.engine.delete::<M>(self.key).await);
+        }
     }
 
     /// Reads the key again in memory after a run that stores nothing: a read of an absent key is when expired entries are
@@ -143,14 +166,13 @@ impl<B: Backend, F: FnProperties> Call<'_, B, F> {
         }
     }
 
-    /// Returns the outcome of a run without a value, if callers can share its error.
+    /// Returns the outcome of a run that has failed, if callers can share its error.
     pub(super) fn failure_to_share(
         &self,
         compute_time: Duration,
         typed: &dyn TypedCall<B>,
     ) -> Option<Outcome<Record<B::Stored>>> {
-        let has_failed = self.function.shares_errors() && !typed.has_value();
-        has_failed.then(|| self.failure(compute_time, typed))
+        self.function.shares_errors().then(|| self.failure(compute_time, typed))
     }
 
     /// Takes the output of the run of another caller out of the outcome of its flight. Returns whether there is one for
@@ -180,4 +202,19 @@ impl<B: Backend, F: FnProperties> Call<'_, B, F> {
         self.engine.counters().call(CallOutcome::Coalesced);
         self.emit(CallOutcome::Coalesced, CallTimes::computed(compute_time));
     }
+}
+
+/// Returns whether a run may replace a value that is served. A miss does not, unless it has taken over a forced refresh.
+pub(super) fn replaces_value<R>(reason: &ComputeReason, lead: &Lead<'_, R>) -> bool {
+    !matches!(reason, ComputeReason::Miss(_)) || lead.is_refresh()
+}
+
+/// Returns whether a write has failed since the value cannot be stored. A later attempt would fail as well.
+#[inline]
+pub(super) fn is_refused(result: &Result<()>) -> bool {
+    #[cold]
+    fn is_refusal(kind: ErrorKind) -> bool {
+        matches!(kind, ErrorKind::Configuration | ErrorKind::Encode)
+    }
+    result.as_ref().is_err_and(|error| is_refusal(error.kind()))
 }

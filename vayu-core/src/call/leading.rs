@@ -9,6 +9,7 @@ use std::slice;
 
 use crate::backend::{Backend, Lease, LeaseGuard};
 use crate::cache::{self, CachedError};
+use crate::call::failure::{is_refused, replaces_value};
 use crate::call::kept::{Kept, PreviousRecord};
 use crate::call::read::read;
 use crate::call::steps::{Step, StepResult, Steps};
@@ -308,8 +309,13 @@ fn complete_record_now<B: Backend>(
         if may_store {
             let fresh_until = record.fresh_until();
             let class = call.function.value_class();
-            is_stored = call.record_write(call.engine.write_now(call.key, record, class));
+            let result = call.engine.write_now(call.key, record, class);
+            let is_refused = is_refused(&result) && replaces_value(reason, lead);
+            is_stored = call.record_write(result);
             stored_until = is_stored.then_some(fresh_until);
+            if is_refused {
+                run_blocking(call.delete_old::<Blocking>());
+            }
         } else {
             drop_quietly(record);
         }
@@ -321,6 +327,8 @@ fn complete_record_now<B: Backend>(
             (stored_until, is_stored) = (None, false);
             call.ok_or_count(run_blocking(call.engine.delete::<Blocking>(call.key)));
         }
+    } else if replaces_value(reason, lead) && typed.has_value() {
+        run_blocking(call.complete_with_deletion::<Blocking>(lead));
     } else {
         call.complete_without_record(lead, ended.saturating_since(*began), typed);
     }
@@ -378,12 +386,15 @@ impl<B: Backend> Completed<'_, B> {
     }
 }
 
-/// A leader whose function has ended, and the record of its output. Without one, the flight is completed.
+/// A leader whose function has ended, and the record of its output. Without one, the flight is completed, unless the value before
+/// the output is to be deleted.
 pub(super) struct Encoded<'a, B: Backend> {
     leading: Leading<'a, B>,
     record: Option<Record<B::Stored>>,
     /// The times of the record that it replaces, if it has the same value.
     old_times: Option<Record<()>>,
+    /// The output is a value without a record, and replaces the one that may be stored.
+    deletes: bool,
     ended: Timestamp,
 }
 
@@ -400,9 +411,10 @@ impl<'a, B: Backend> Encoded<'a, B> {
 }
 
 impl<'a, B: Backend> Leading<'a, B> {
-    /// Encodes the output of the function, which has just ended. Completes the flight if the output is not to be stored.
+    /// Encodes the output of the function, which has just ended. Completes the flight if the output is not to be stored, and the
+    /// backend not to be changed.
     pub(super) fn encode(mut self, typed: &dyn TypedCall<B>) -> Encoded<'a, B> {
-        let Self { lead, call, began, previous, .. } = &mut self;
+        let Self { lead, reason, call, began, previous, .. } = &mut self;
         let ended = call.engine.now();
         let compute_time = ended.saturating_since(*began);
         let previous = previous.take();
@@ -412,10 +424,14 @@ impl<'a, B: Backend> Leading<'a, B> {
             previous.filter(|_| renewed.is_some()).and_then(|previous| previous.times());
         let encode = || call.encode_or_count(typed, CompactDuration::new(compute_time), ended);
         let record = renewed.or_else(encode);
+        let mut deletes = false;
         if record.is_none() {
-            call.complete_without_record(lead, compute_time, typed);
+            deletes = replaces_value(reason, lead) && typed.has_value();
+            if !deletes {
+                call.complete_without_record(lead, compute_time, typed);
+            }
         }
-        Encoded { leading: self, record, old_times, ended }
+        Encoded { leading: self, record, old_times, deletes, ended }
     }
 }
 
@@ -425,11 +441,12 @@ pub(super) async fn complete<'a, M: Io, B: Backend>(
     encoded: Encoded<'a, B>,
     steps: &impl Steps<B>,
 ) -> Completed<'a, B> {
-    let Encoded { leading, record, old_times, ended } = encoded;
-    let Leading { lease, lead, reason, call, started, began, .. } = leading;
+    let Encoded { leading, record, old_times, deletes, ended } = encoded;
+    let Leading { lease, mut lead, reason, call, started, began, .. } = leading;
     let compute_time = ended.saturating_since(began);
     let mut ttl_left = None;
     if let Some(record) = record {
+        let replaces = replaces_value(&reason, &lead);
         let mut lead = lead.computed(Outcome::computed(record.clone()));
         let may_store = call.can_store()
             && match lead.begin_store() {
@@ -447,10 +464,16 @@ pub(super) async fn complete<'a, M: Io, B: Backend>(
         } else if call.has_timed_out() {
             call.write_offline(record)
         } else {
-            call.record_write(match old_times {
+            let result = match old_times {
                 None => call.engine.write::<M>(call.key, record).await,
                 Some(old) => call.engine.write_times::<M>(call.key, old, record).await,
-            })
+            };
+            let is_refused = replaces && is_refused(&result);
+            let is_stored = call.record_write(result);
+            if is_refused {
+                call.delete_old::<M>().await;
+            }
+            is_stored
         };
         if is_stored {
             ttl_left = remaining_ttl::<B>(fresh_until, ended);
@@ -461,6 +484,8 @@ pub(super) async fn complete<'a, M: Io, B: Backend>(
             lead.set_stored(false);
             call.ok_or_count(call.engine.delete::<M>(call.key).await);
         }
+    } else if deletes {
+        call.complete_with_deletion::<M>(&mut lead).await;
     }
     release_lease::<M, B>(&call, lease).await;
     let times = CallTimes { ttl_left, ..CallTimes::computed(compute_time) };

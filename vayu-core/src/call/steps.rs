@@ -72,10 +72,18 @@ pub(super) enum StepResult<V> {
     Error(Option<CachedError>),
     /// The result of [`Step::Previous`].
     Previous(Option<Box<PreviousRecord<V>>>),
-    /// The result of [`Step::Encode`]: the record, or the outcome of a run that has failed, if it has.
-    Encoded(Result<Record<V>, Option<Outcome<Record<V>>>>),
+    /// The result of [`Step::Encode`].
+    Encoded(Result<Record<V>, NoRecord<V>>),
     /// The result of [`Step::ErrorTtl`].
     ErrorTtl(Duration),
+}
+
+/// The reason for which an output has no record.
+pub(super) enum NoRecord<V> {
+    /// It is a value that is not to be stored, or cannot be.
+    Value,
+    /// It is a failure. The outcome is there if callers can share it.
+    Failure(Option<Outcome<Record<V>>>),
 }
 
 /// The way in which a driver performs its steps.
@@ -320,7 +328,13 @@ fn perform<B: Backend>(
         Step::Encode(compute_time, ended) => {
             let compact = CompactDuration::new(compute_time);
             let record = call.encode_or_count(&*typed, compact, ended);
-            StepResult::Encoded(record.ok_or_else(|| call.failure_to_share(compute_time, typed)))
+            StepResult::Encoded(record.ok_or_else(|| {
+                if typed.has_value() {
+                    NoRecord::Value
+                } else {
+                    NoRecord::Failure(call.failure_to_share(compute_time, typed))
+                }
+            }))
         }
         Step::ErrorTtl(error) => StepResult::ErrorTtl(call.error_ttl(&error, typed)),
         Step::Conclude(times, reason) => {

@@ -8,9 +8,10 @@ use crate::backend::{Backend, LeaseGuard};
 use crate::call::background_refresh::CountPanic;
 use crate::call::batch::runner::{Failed, Part, Role, Runner};
 use crate::call::batch::steps::{Ran, Run, part_of_flights};
+use crate::call::failure::{is_refused, replaces_value};
 use crate::call::leading::{Leading, release_lease};
 use crate::call::read::read;
-use crate::call::steps::{Step, StepOf, StepResult, Steps, within};
+use crate::call::steps::{NoRecord, Step, StepOf, StepResult, Steps, within};
 use crate::call::typed::UntypedCall;
 use crate::call::{ComputeReason, remaining_ttl};
 use crate::clock::Timestamp;
@@ -30,6 +31,8 @@ struct Storing<'a, B: Backend> {
     lease: Option<LeaseGuard>,
     lead: Computed<'a, Record<B::Stored>>,
     reason: ComputeReason,
+    /// Whether the value may replace one that is served.
+    replaces: bool,
     call: UntypedCall<'a, B>,
     started: Timestamp,
     /// The record, until it is stored.
@@ -141,6 +144,7 @@ impl<'a, B: Backend> Runner<'a, B> {
             };
             match encoded {
                 Ok(record) => {
+                    let replaces = replaces_value(&reason, &lead);
                     let lead = lead.computed(Outcome::computed(record.clone()));
                     let ttl_left = remaining_ttl::<B>(record.fresh_until(), ended);
                     let record = Some(record);
@@ -149,18 +153,23 @@ impl<'a, B: Backend> Runner<'a, B> {
                         lease,
                         lead,
                         reason,
+                        replaces,
                         call,
                         started,
                         record,
                         ttl_left,
                     });
                 }
-                Err(failure) => {
-                    match failure {
-                        Some(outcome) => {
+                Err(no_record) => {
+                    match no_record {
+                        NoRecord::Failure(Some(outcome)) => {
                             self.complete_failed(place, &call, &mut lead, &outcome).await;
                         }
-                        None => {
+                        NoRecord::Value if replaces_value(&reason, &lead) => {
+                            let end = call.complete_with_deletion::<M>(&mut lead);
+                            part_of_flights::<M, _>(flight, end).await;
+                        }
+                        NoRecord::Value | NoRecord::Failure(None) => {
                             lead.fail(false, || Outcome::NotShareable);
                             call.read_absent();
                         }
@@ -291,8 +300,13 @@ impl<'a, B: Backend> Runner<'a, B> {
         let write = self.engine.write_many::<M>(entries);
         let results = part_of_flights::<M, _>(self.flight, write).await;
         for (place, result) in places.into_iter().zip(results) {
-            let is_stored = storing[place].call.record_write(result);
-            storing[place].set_stored(is_stored);
+            let element = &mut storing[place];
+            let is_refused = element.replaces && is_refused(&result);
+            let is_stored = element.call.record_write(result);
+            element.set_stored(is_stored);
+            if is_refused {
+                part_of_flights::<M, _>(self.flight, element.call.delete_old::<M>()).await;
+            }
         }
     }
 }

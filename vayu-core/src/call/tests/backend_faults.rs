@@ -116,6 +116,9 @@ impl Offline for OfflinePart {
     fn write(&self, key: &Key, record: Record<AnyValue>) -> Result<()> {
         self.0.write(key, record)
     }
+    fn delete(&self, key: &Key) -> Result<()> {
+        self.0.delete(key).map(drop)
+    }
     fn generation(&self, _: Group) -> Result<u64> {
         Ok(0)
     }

@@ -1,0 +1,273 @@
+//! Runs that replace a value, and whose own value is not stored or cannot be.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::de::Deserializer;
+use serde::{Deserialize, Serialize, Serializer as Encoder};
+use vayu::backend::{Backend, Serializer};
+use vayu::testing::{ManualClock, watchdog};
+use vayu::{Cache, ErrorKind, FileCache, FileOptions, TieredOptions, cached};
+
+use crate::{HANG, Runs, until, with_every_backend};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const LIMIT: u64 = 4096;
+
+/// The way in which the stored value is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// By a call with `refresh_if`.
+    Condition,
+    /// By a handle.
+    Handle,
+    /// By a call that finds it past its ttl.
+    Expired,
+}
+
+const WAYS: [Way; 3] = [Way::Condition, Way::Handle, Way::Expired];
+
+#[cached(
+    cache = cache, ttl = "1m", stale = "1h", prefix = "level", key = "k", cache_if = |level: &u32| *level > 0,
+    refresh_if = is_forced, handle = level_entry
+)]
+fn level<B, S>(
+    cache: &Cache<B, S>,
+    is_forced: bool,
+    run: Result<u32, String>,
+) -> Result<u32, String>
+where
+    B: Backend,
+    S: Serializer<u32, Stored = B::Stored> + Clone + Send + Sync + 'static,
+{
+    run
+}
+
+#[cached(
+    cache = cache, ttl = "1m", stale = "1h", prefix = "level async", key = "k", cache_if = |level: &u32| *level > 0,
+    refresh_if = is_forced, handle = level_async_entry
+)]
+async fn level_async<B, S>(
+    cache: &Cache<B, S>,
+    is_forced: bool,
+    run: Result<u32, String>,
+) -> Result<u32, String>
+where
+    B: Backend,
+    S: Serializer<u32, Stored = B::Stored> + Clone + Send + Sync + 'static,
+{
+    run
+}
+
+fn replace_by_a_rejected_value<B, S>(open: impl Fn(ManualClock) -> Cache<B, S>)
+where
+    B: Backend,
+    S: Serializer<u32, Stored = B::Stored> + Clone + Send + Sync + 'static,
+{
+    for (way, is_async) in WAYS.into_iter().flat_map(|way| [(way, false), (way, true)]) {
+        let clock = ManualClock::new();
+        let cache = open(clock.clone());
+        let ask = |is_forced, run| {
+            if is_async {
+                smol::block_on(level_async(&cache, is_forced, run))
+            } else {
+                level(&cache, is_forced, run)
+            }
+        };
+        let replace = |run| match way {
+            Way::Condition => ask(true, run),
+            Way::Handle if is_async => {
+                smol::block_on(level_async_entry(&cache, false, run).refresh_strict_async())
+            }
+            Way::Handle => level_entry(&cache, false, run).refresh_strict(),
+            Way::Expired => {
+                clock.advance(MINUTE);
+                ask(false, run)
+            }
+        };
+        let down = || Err("down".to_owned());
+        let how = format!("{way:?} async {is_async}");
+        assert_eq!(ask(false, Ok(1)), Ok(1), "{how}");
+        let failed = replace(down());
+        assert_eq!(failed, if way == Way::Expired { Ok(1) } else { down() }, "{how}");
+        assert_eq!(ask(false, Ok(2)), Ok(1), "{how}: a failure keeps it");
+        assert_eq!(replace(Ok(0)), Ok(0), "{how}: not a failure");
+        assert_eq!(ask(false, down()), down(), "{how}: nothing is left to be served");
+        assert_eq!((ask(false, Ok(3)), ask(false, Ok(4))), (Ok(3), Ok(3)), "{how}");
+        assert_eq!(cache.stats().errors, 0, "{how}");
+    }
+}
+
+#[test]
+fn refresh_whose_value_is_rejected_removes_the_value_before_it() {
+    watchdog(HANG, || with_every_backend!(replace_by_a_rejected_value));
+}
+
+#[test]
+fn refresh_in_the_background_whose_value_is_rejected_removes_the_value_before_it() {
+    static RUNS: Runs = Runs::new();
+    #[cached(cache = cache, ttl = "1m", stale = "1h", key = "k", cache_if = |n: &usize| *n != 2, spawn = std::thread::spawn,
+        handle = run_entry)]
+    fn run(cache: FileCache) -> usize {
+        RUNS.count()
+    }
+    watchdog(HANG, || {
+        let (directory, clock) = (tempfile::tempdir().expect("a directory"), ManualClock::new());
+        let cache = files(directory.path(), &clock);
+        assert_eq!(run(cache.clone()), 1);
+        clock.advance(MINUTE);
+        assert_eq!(run(cache.clone()), 1, "the refresh runs beside it");
+        until(|| run_entry(cache.clone()).peek().expect("read").is_none());
+        assert_eq!((run(cache.clone()), RUNS.get()), (3, 3));
+    });
+}
+
+#[cached(
+    cache = cache, ttl = "1m", stale = "1h", prefix = "page", key = "k", refresh_if = is_forced, handle = page_entry
+)]
+fn page<B, S>(cache: &Cache<B, S>, is_forced: bool, length: usize) -> String
+where
+    B: Backend,
+    S: Serializer<String, Stored = B::Stored> + Clone + Send + Sync + 'static,
+{
+    "x".repeat(length)
+}
+
+#[cached(
+    cache = cache, ttl = "1m", stale = "1h", prefix = "page async", key = "k", refresh_if = is_forced,
+    handle = page_async_entry
+)]
+async fn page_async<B, S>(cache: &Cache<B, S>, is_forced: bool, length: usize) -> String
+where
+    B: Backend,
+    S: Serializer<String, Stored = B::Stored> + Clone + Send + Sync + 'static,
+{
+    "x".repeat(length)
+}
+
+fn files(directory: &Path, clock: &ManualClock) -> FileCache {
+    let options = FileOptions::new().clock(clock.clone()).max_entry_bytes(LIMIT);
+    options.open(directory).expect("a cache")
+}
+
+/// The value is replaced in one cache. Another cache of the same directory is asked then.
+fn replace_by_a_long_value<B, S>(open: impl Fn(&Path, &ManualClock) -> Cache<B, S>)
+where
+    B: Backend,
+    S: Serializer<String, Stored = B::Stored> + Clone + Send + Sync + 'static,
+{
+    for (way, is_async) in WAYS.into_iter().flat_map(|way| [(way, false), (way, true)]) {
+        let (directory, clock) = (tempfile::tempdir().expect("a directory"), ManualClock::new());
+        let (cache, other) = (open(directory.path(), &clock), open(directory.path(), &clock));
+        let ask = |cache: &Cache<B, S>, is_forced, length| {
+            if is_async {
+                smol::block_on(page_async(cache, is_forced, length)).len()
+            } else {
+                page(cache, is_forced, length).len()
+            }
+        };
+        let how = format!("{way:?} async {is_async}");
+        assert_eq!((ask(&cache, false, 10), ask(&other, false, 20)), (10, 10), "{how}");
+        let replaced = match way {
+            Way::Condition => ask(&cache, true, 10_000),
+            Way::Handle if is_async => {
+                smol::block_on(page_async_entry(&cache, false, 10_000).refresh_async()).len()
+            }
+            Way::Handle => page_entry(&cache, false, 10_000).refresh().len(),
+            Way::Expired => {
+                clock.advance(MINUTE);
+                ask(&cache, false, 10_000)
+            }
+        };
+        assert_eq!(replaced, 10_000, "{how}");
+        assert_eq!(cache.stats().errors_of(ErrorKind::Configuration), 1, "{how}: it is too long");
+        assert_eq!(ask(&cache, false, 30), 30, "{how}: not the value before it");
+        let later = open(directory.path(), &clock);
+        assert_eq!(ask(&later, false, 40), 30, "{how}: nor in another process");
+    }
+}
+
+#[test]
+fn refresh_whose_value_is_too_long_removes_the_value_before_it() {
+    watchdog(HANG, || {
+        replace_by_a_long_value(files);
+        replace_by_a_long_value(|place, clock| TieredOptions::new().over(&files(place, clock)));
+    });
+}
+
+#[cached(cache = cache, ttl = "1h", prefix = "pages", skip(cache, lengths, is_forced), each = ids,
+    refresh_if = is_forced, cache_if = |page: &String| !page.is_empty())]
+fn pages(cache: &FileCache, is_forced: bool, lengths: &[usize], ids: &[usize]) -> Vec<String> {
+    ids.iter().map(|id| "x".repeat(lengths[*id])).collect()
+}
+
+#[cached(cache = cache, ttl = "1h", prefix = "pages", skip(cache, lengths, is_forced), each = ids,
+    refresh_if = is_forced, cache_if = |page: &String| !page.is_empty())]
+async fn pages_async(
+    cache: &FileCache,
+    is_forced: bool,
+    lengths: &[usize],
+    ids: &[usize],
+) -> Vec<String> {
+    ids.iter().map(|id| "x".repeat(lengths[*id])).collect()
+}
+
+#[test]
+fn refreshed_elements_whose_values_are_not_stored_lose_the_values_before_them() {
+    for is_async in [false, true] {
+        let (directory, clock) = (tempfile::tempdir().expect("a directory"), ManualClock::new());
+        let cache = files(directory.path(), &clock);
+        let ask = |is_forced, lengths: [usize; 3]| {
+            let pages = if is_async {
+                smol::block_on(pages_async(&cache, is_forced, &lengths, &[0, 1, 2]))
+            } else {
+                pages(&cache, is_forced, &lengths, &[0, 1, 2])
+            };
+            [pages[0].len(), pages[1].len(), pages[2].len()]
+        };
+        assert_eq!(ask(false, [10, 11, 12]), [10, 11, 12]);
+        assert_eq!(ask(true, [0, 10_000, 22]), [0, 10_000, 22]);
+        assert_eq!(ask(false, [30, 31, 32]), [30, 31, 22], "async {is_async}");
+        assert_eq!(cache.stats().errors, 1, "one is too long");
+    }
+}
+
+/// A number that the serializer refuses if it is odd.
+#[derive(Debug, Clone, PartialEq)]
+struct Even(u32);
+
+impl Serialize for Even {
+    fn serialize<S: Encoder>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0 % 2 == 1 {
+            return Err(serde::ser::Error::custom("it is odd"));
+        }
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Even {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        u32::deserialize(deserializer).map(Self)
+    }
+}
+
+#[test]
+fn refresh_whose_value_cannot_be_encoded_removes_the_value_before_it() {
+    #[cached(cache = cache, ttl = "1h", key = "k", handle = even_entry)]
+    fn even(cache: &FileCache, n: u32) -> Even {
+        Even(n)
+    }
+    #[cached(cache = cache, ttl = "1h", key = "k", handle = even_async_entry)]
+    async fn even_async(cache: &FileCache, n: u32) -> Even {
+        Even(n)
+    }
+    let (directory, clock) = (tempfile::tempdir().expect("a directory"), ManualClock::new());
+    let cache = files(directory.path(), &clock);
+    assert_eq!((even(&cache, 2), even(&cache, 4)), (Even(2), Even(2)));
+    assert_eq!(even_entry(&cache, 5).refresh(), Even(5));
+    assert_eq!((even(&cache, 6), cache.stats().errors_of(ErrorKind::Encode)), (Even(6), 1));
+    let ask = |n| smol::block_on(even_async(&cache, n));
+    assert_eq!((ask(2), ask(4)), (Even(2), Even(2)));
+    assert_eq!(smol::block_on(even_async_entry(&cache, 5).refresh_async()), Even(5));
+    assert_eq!((ask(6), cache.stats().errors_of(ErrorKind::Encode)), (Even(6), 2));
+}
