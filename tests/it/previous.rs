@@ -7,11 +7,16 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use vayu::backend::{Backend, Serializer};
+use vayu::backend::{
+    Backend, Bytes, EntryContext, Serializer, SerializerId, TieredSerializer, Untiered,
+};
 use vayu::testing::{ManualClock, watchdog};
-use vayu::{Cache, ErrorKind, FileOptions, Key, MemoryCache, MemoryOptions, cached, previous};
+use vayu::{
+    AsyncIo, Cache, Compressed, ErrorKind, FileCache, FileOptions, Key, MemoryCache, MemoryOptions,
+    MessagePack, Result as VayuResult, SealKeys, Sealed, TieredOptions, cached, previous,
+};
 
-use crate::{HANG, until, with_every_backend};
+use crate::{HANG, Runs, until, with_every_backend};
 
 /// A source with a version of its content, as an `ETag`.
 #[derive(Default)]
@@ -98,6 +103,141 @@ where
 #[test]
 fn unchanged_value_gets_new_times_on_every_backend() {
     watchdog(HANG, || with_every_backend!(unchanged_value_gets_new_times));
+}
+
+fn files(place: &Path, clock: ManualClock) -> FileCache {
+    FileOptions::new().clock(clock).async_io(AsyncIo::Inline).open(place).expect("a cache")
+}
+
+/// The backend of a URL without memory.
+#[test]
+fn unchanged_value_gets_new_times_in_bytes_without_memory() {
+    watchdog(HANG, || {
+        let place = tempfile::tempdir().expect("a directory");
+        unchanged_value_gets_new_times(|clock| -> Cache<_, TieredSerializer<MessagePack>> {
+            Cache::with_backend(Untiered::new(files(place.path(), clock).backend().clone()))
+        });
+    });
+}
+
+#[cached(cache = cache, ttl = "1m", stale = "1h", prefix = "text", key = "k", revalidate)]
+fn text<B, S>(cache: &Cache<B, S>, runs: &Runs) -> String
+where
+    B: Backend,
+    S: Serializer<String, Stored = B::Stored> + Clone + Send + Sync + 'static,
+{
+    runs.count();
+    previous::<String>().map_or_else(|| "text".to_owned(), vayu::Previous::unchanged)
+}
+
+#[test]
+fn unchanged_value_gets_new_times_in_the_cache_of_a_url() {
+    watchdog(HANG, || {
+        let (place, runs) = (tempfile::tempdir().expect("a directory"), Runs::new());
+        let cache = vayu::open(format!("file:{}", place.path().display())).expect("a cache");
+        text(&cache, &runs);
+        // It has the clock of the machine, so the entry is made two minutes older.
+        let files = FileCache::open(place.path()).expect("a cache");
+        let key = Key::from_text("text", "k");
+        let record = files.backend().read(&key).expect("read").expect("an entry");
+        let [created, expires, stale_until] =
+            [record.created(), record.expires(), record.stale_until()]
+                .map(|time| vayu::time::Timestamp::from_micros(time.as_micros() - 120_000_000));
+        let old = record.with_times(created, expires, stale_until);
+        files.backend().write(&key, old).expect("write");
+        for _ in 0..3 {
+            text(&cache, &runs);
+        }
+        assert_eq!((runs.get(), cache.stats().errors), (2, 0), "one computes, and one renews");
+    });
+}
+
+#[test]
+fn unchanged_value_gets_new_times_in_the_backing_tier() {
+    watchdog(HANG, || {
+        let place = tempfile::tempdir().expect("a directory");
+        let (clock, runs) = (ManualClock::new(), Runs::new());
+        let open = || TieredOptions::new().over(&files(place.path(), clock.clone()));
+        // As two processes that share the directory.
+        let (one, other) = (open(), open());
+        text(&one, &runs);
+        for expected in 2..5 {
+            clock.advance(Duration::from_secs(60));
+            text(&one, &runs);
+            assert_eq!(runs.get(), expected, "renewed");
+            clock.advance(Duration::from_secs(1));
+            text(&one, &runs);
+            text(&other, &runs);
+            text(&open(), &runs);
+            assert_eq!(runs.get(), expected, "every process finds the new times");
+        }
+        assert_eq!([one.stats().errors, other.stats().errors], [0; 2]);
+    });
+}
+
+/// A serializer of a user around a seal.
+#[derive(Clone)]
+struct Around(Sealed<MessagePack>, SerializerId);
+
+impl Serializer<String> for Around {
+    type Stored = Bytes;
+
+    fn id(&self) -> SerializerId {
+        self.1
+    }
+
+    fn serialize(&self, value: &String) -> VayuResult<Bytes> {
+        self.0.serialize(value)
+    }
+
+    fn deserialize(&self, stored: &Bytes) -> VayuResult<String> {
+        self.0.deserialize(stored)
+    }
+
+    fn serialize_for(&self, value: &String, entry: &EntryContext<'_>) -> VayuResult<Bytes> {
+        self.0.serialize_for(value, entry)
+    }
+
+    fn deserialize_for(&self, stored: &Bytes, entry: &EntryContext<'_>) -> VayuResult<String> {
+        self.0.deserialize_for(stored, entry)
+    }
+
+    fn deserialize_owned_for(
+        &self,
+        stored: &mut Bytes,
+        entry: &EntryContext<'_>,
+    ) -> VayuResult<String> {
+        self.0.deserialize_owned_for(stored, entry)
+    }
+}
+
+#[test]
+fn value_of_a_format_that_is_bound_to_its_times_is_encoded_again() {
+    watchdog(HANG, || {
+        let sealed = Sealed::new(SealKeys::new([7; 32]), MessagePack);
+        for id in [SerializerId::user(7), Serializer::<String>::id(&sealed)] {
+            let place = tempfile::tempdir().expect("a directory");
+            let (clock, runs) = (ManualClock::new(), Runs::new());
+            let plain = files(place.path(), clock.clone());
+            let around = Around(sealed.clone(), id);
+            let compressed = plain.clone().with_serializer(Compressed::lz4(around.clone()));
+            let cache = plain.with_serializer(around);
+            for count in 1..4 {
+                for _ in 0..2 {
+                    assert_eq!(text(&cache, &runs), "text");
+                }
+                assert_eq!((runs.get(), cache.stats().errors), (count, 0), "{id:?}");
+                clock.advance(Duration::from_secs(60));
+            }
+            for count in 4..6 {
+                for _ in 0..2 {
+                    assert_eq!(text(&compressed, &runs), "text");
+                }
+                assert_eq!((runs.get(), compressed.stats().errors), (count, 0), "{id:?}");
+                clock.advance(Duration::from_secs(60));
+            }
+        }
+    });
 }
 
 #[test]

@@ -152,8 +152,8 @@ pub trait Serializer<T>: Send + Sync + 'static {
     ///
     /// The default is [`serialize`](Self::serialize). A serializer whose stored form depends on the entry
     /// overrides it, and [`deserialize_for`](Self::deserialize_for),
-    /// [`deserialize_owned_for`](Self::deserialize_owned_for), [`rebind`](Self::rebind) and
-    /// [`verify`](Self::verify); one that wraps another serializer forwards them.
+    /// [`deserialize_owned_for`](Self::deserialize_owned_for), [`rebind`](Self::rebind),
+    /// [`is_renewable`](Self::is_renewable) and [`verify`](Self::verify); one that wraps another serializer forwards them.
     ///
     /// # Errors
     ///
@@ -208,6 +208,16 @@ pub trait Serializer<T>: Send + Sync + 'static {
     ) -> Result<Self::Stored> {
         let _ = (from, to);
         Ok(stored)
+    }
+
+    /// Returns whether a stored form that was read and decoded can be stored again, with other times: that of a value which
+    /// a function with `revalidate` has returned unchanged. Otherwise the value is encoded again. Must not panic.
+    ///
+    /// The default is `true` for the formats of vayu that are not [sealed](SerializerId::is_sealed), and `false` for those of
+    /// users, whose stored form may depend on the times of the entry.
+    fn is_renewable(&self) -> bool {
+        let id = self.id();
+        id.unwrapped().is_some() && !id.is_sealed()
     }
 
     /// Returns an error for a stored form that is known not to have been encoded for this entry. The default

@@ -28,11 +28,10 @@ impl EncodedBatch {
         let (mut indices, mut records) = (Vec::new(), Vec::with_capacity(entries.len()));
         for (index, (key, record)) in entries.iter().enumerate() {
             match encode(key, record, max_entry_bytes) {
-                Ok(Some(record)) => {
+                Ok(record) => {
                     records.push((*key, record));
                     indices.push(index);
                 }
-                Ok(None) => results.set(index, Ok(())),
                 Err(error) => results.set(index, Err(error)),
             }
         }

@@ -61,6 +61,11 @@ where
         stored.get(&self.0, Some(entry))
     }
 
+    /// Returns `false`: the bytes of a value are dropped when it is decoded.
+    fn is_renewable(&self) -> bool {
+        false
+    }
+
     fn verify(&self, stored: &TieredValue, entry: &EntryContext<'_>) -> Result<()> {
         stored.verify::<T, S>(&self.0, entry)
     }

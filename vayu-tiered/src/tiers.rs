@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use vayu_core::__internal::{catch_panic, drop_quietly};
 use vayu_core::{
-    AnyValue, Backend, BackendExt, Clock, EntryContext, ErrorKind, InlineValue, Key, Record,
+    AnyValue, Backend, BackendExt, Clock, EntryContext, Error, ErrorKind, InlineValue, Key, Record,
     Result, Timestamp, ValueClass,
 };
 use vayu_memory::{MemoryBackend, MemoryOptions, MemoryValue};
@@ -237,8 +237,7 @@ impl<F: Backend<Stored = Bytes>> Tiers<F> {
         }
     }
 
-    /// Begins a write. Also returns the record for the backing tier, unless the value has no bytes or
-    /// cannot be encoded.
+    /// Begins a write. Also returns the record for the backing tier, unless the value cannot be encoded.
     pub(crate) fn begin_write(
         &self,
         key: &Key,
@@ -246,7 +245,7 @@ impl<F: Backend<Stored = Bytes>> Tiers<F> {
     ) -> (Write<'_>, Option<Record<Bytes>>) {
         let change = self.versions.begin_change(key_slot(key));
         let (bytes, encoded) = match encode(key, &record, self.max_entry_bytes) {
-            Ok(bytes) => (bytes, Ok(())),
+            Ok(bytes) => (Some(bytes), Ok(())),
             Err(error) => (None, Err(error)),
         };
         (Write { change, record, encoded }, bytes)
@@ -381,15 +380,17 @@ pub(crate) fn max_entry_bytes(backend: &impl Backend) -> Option<u64> {
     usage.ok().and_then(|usage| usage.max_entry_bytes)
 }
 
-/// Encodes a record for the backing tier, which has this limit on entries. `None` if its value has no bytes.
+/// Encodes a record for the backing tier, which has this limit on entries. An error if its value has no bytes: it would
+/// count as stored without a write.
 pub(crate) fn encode(
     key: &Key,
     record: &Record<TieredValue>,
     max_entry_bytes: Option<u64>,
-) -> Result<Option<Record<Bytes>>> {
+) -> Result<Record<Bytes>> {
     let entry = EntryContext::new(key, record).with_max_entry_bytes(max_entry_bytes);
     let bytes = record.value().to_bytes(&entry)?;
-    Ok(bytes.map(|bytes| record.clone().map(|_| bytes)))
+    let bytes = bytes.ok_or_else(|| Error::new(ErrorKind::Encode, "the value has no bytes"))?;
+    Ok(record.clone().map(|_| bytes))
 }
 
 /// Returns the key slot of a key: the first two bytes of its digest.

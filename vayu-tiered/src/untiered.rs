@@ -28,7 +28,7 @@ impl<F: Backend<Stored = Bytes>> Untiered<F> {
         Self { max_entry_bytes: max_entry_bytes(&backend), backend }
     }
 
-    fn encode(&self, key: &Key, record: &Record<TieredValue>) -> Result<Option<Record<Bytes>>> {
+    fn encode(&self, key: &Key, record: &Record<TieredValue>) -> Result<Record<Bytes>> {
         encode(key, record, self.max_entry_bytes)
     }
 }
@@ -47,10 +47,7 @@ impl<F: Backend<Stored = Bytes>> Backend for Untiered<F> {
     }
 
     fn write(&self, key: &Key, record: Record<TieredValue>) -> Result<()> {
-        match self.encode(key, &record)? {
-            Some(record) => self.backend.write(key, record),
-            None => Ok(()),
-        }
+        self.backend.write(key, self.encode(key, &record)?)
     }
 
     async fn read_async(&self, key: &Key) -> Result<Option<Record<TieredValue>>> {
@@ -58,10 +55,7 @@ impl<F: Backend<Stored = Bytes>> Backend for Untiered<F> {
     }
 
     async fn write_async(&self, key: &Key, record: Record<TieredValue>) -> Result<()> {
-        match self.encode(key, &record)? {
-            Some(record) => self.backend.write_async(key, record).await,
-            None => Ok(()),
-        }
+        self.backend.write_async(key, self.encode(key, &record)?).await
     }
 
     fn read_now(
@@ -134,10 +128,7 @@ impl<F: Backend<Stored = Bytes>> EntryTimes for Untiered<F> {
     type Stored = TieredValue;
 
     fn write_times(&self, key: &Key, old: &Record<()>, record: Record<TieredValue>) -> Result<()> {
-        match self.encode(key, &record)? {
-            Some(record) => self.backend.write_times(key, old, record),
-            None => Ok(()),
-        }
+        self.backend.write_times(key, old, self.encode(key, &record)?)
     }
 
     async fn write_times_async(
@@ -146,10 +137,7 @@ impl<F: Backend<Stored = Bytes>> EntryTimes for Untiered<F> {
         old: &Record<()>,
         record: Record<TieredValue>,
     ) -> Result<()> {
-        match self.encode(key, &record)? {
-            Some(record) => self.backend.write_times_async(key, old, record).await,
-            None => Ok(()),
-        }
+        self.backend.write_times_async(key, old, self.encode(key, &record)?).await
     }
 
     fn renew(&self, key: &Key, record: &Record<()>, end: Timestamp) {
@@ -162,13 +150,13 @@ mod tests {
     use std::time::Duration;
 
     use vayu_core::testing::MapBackend;
-    use vayu_core::{Cache, ErrorKind, Serializer, SerializerId};
+    use vayu_core::{Cache, ErrorKind, MessagePack, Serializer, SerializerId};
 
     use super::*;
     use crate::TieredSerializer;
 
     /// Bytes in the memory of this process.
-    #[derive(Default)]
+    #[derive(Default, Clone)]
     struct InProcess(MapBackend);
 
     #[async_trait]
@@ -208,6 +196,28 @@ mod tests {
 
         fn deserialize(&self, _: &Bytes) -> Result<u64> {
             panic!("planned");
+        }
+    }
+
+    #[test]
+    fn record_without_bytes_is_not_reported_as_stored() {
+        let backend = Untiered::new(InProcess::default());
+        let cache: Cache<_, TieredSerializer<MessagePack>> = Cache::with_backend(backend.clone());
+        let key = Key::from_text("number", "one");
+        cache.set(&key, &1_u64, Duration::from_secs(60)).unwrap();
+        let record = backend.read(&key).unwrap().unwrap();
+        let times = record.clone().map(|_| ());
+        backend.write(&key, record.clone()).unwrap();
+        let serializer = TieredSerializer::new(MessagePack);
+        let decoded: u64 = serializer.deserialize(record.value()).unwrap();
+        assert_eq!(decoded, 1);
+        let results = [
+            backend.write(&key, record.clone()),
+            EntryTimes::write_times(&backend, &key, &times, record.clone()),
+            Batches::write_many(&backend, vec![(&key, record)]).remove(0),
+        ];
+        for result in results {
+            assert_eq!(result.unwrap_err().kind(), ErrorKind::Encode);
         }
     }
 

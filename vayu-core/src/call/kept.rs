@@ -83,8 +83,8 @@ impl<B: Backend, F: FnProperties> Call<'_, B, F> {
 }
 
 impl<B: Backend> UntypedCall<'_, B> {
-    /// Returns the previous record with new times, if the function has returned its value unchanged at `created`. Sealed values
-    /// are bound to their times, so those are encoded again.
+    /// Returns the previous record with new times, if the function has returned its value unchanged at `created`. `None` also
+    /// where the value must be encoded again: see [`is_renewable`](crate::Serializer::is_renewable).
     #[cold]
     pub(super) fn renewed_record(
         &self,
@@ -93,7 +93,11 @@ impl<B: Backend> UntypedCall<'_, B> {
         typed: &dyn TypedCall<B>,
     ) -> Option<Record<B::Stored>> {
         let record = previous.record.get()?;
-        if !previous.slot.as_ref()?.is_unchanged() || record.serializer().is_sealed() {
+        if !previous.slot.as_ref()?.is_unchanged() {
+            return None;
+        }
+        let is_renewable = catch_panic("store value", || Ok(typed.is_renewable()));
+        if !self.ok_or_count(is_renewable)? {
             return None;
         }
         let times = self.encode_times(typed, record.compact_compute_time(), created)?;

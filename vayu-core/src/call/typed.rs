@@ -35,6 +35,9 @@ pub(crate) trait TypedCall<B: Backend>: EncodeOutput<B::Stored> {
     /// Drops the output that the function has returned.
     fn discard_returned(&mut self);
 
+    /// Returns whether a stored value that was decoded can be stored again with other times.
+    fn is_renewable(&self) -> bool;
+
     /// Verifies a stored value, as far as the serializer can.
     fn verify(&self, stored: &B::Stored, entry: &EntryContext<'_>) -> Result<()>;
 
@@ -218,6 +221,10 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> TypedCall<B> for Frame<'_, F> 
 
     fn verify(&self, stored: &F::Stored, entry: &EntryContext<'_>) -> Result<()> {
         self.function.serializer().verify(stored, entry)
+    }
+
+    fn is_renewable(&self) -> bool {
+        self.function.serializer().is_renewable()
     }
 
     fn previous_slot(

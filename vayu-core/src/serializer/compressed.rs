@@ -131,6 +131,10 @@ impl<T, S: Serializer<T, Stored = Bytes>> Serializer<T> for Compressed<S> {
         Ok(self.pack(&plain, to.max_entry_bytes()))
     }
 
+    fn is_renewable(&self) -> bool {
+        self.serializer.is_renewable()
+    }
+
     fn verify(&self, stored: &Bytes, entry: &EntryContext<'_>) -> Result<()> {
         // An entry that is not compressed is not of this serializer, but may be of one that authenticates values.
         let plain = frame::unpack(stored, entry.max_entry_bytes());
