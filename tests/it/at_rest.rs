@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use vayu::backend::{Backend, FileBackend};
+use vayu::backend::{Backend, BackendExt, FileBackend, Serializer};
 use vayu::testing::{ManualClock, MapBackend, watchdog};
 use vayu::{
     Cache, Compressed, ErrorKind, Explanation, FileCache, FileOptions, Key, MessagePack, SealKeys,
@@ -413,6 +413,56 @@ fn tiers_open_copies_by_the_times_of_the_backing_tier() {
         assert_eq!(tiers.get::<String>(&key).expect("read"), Some(page(2)));
     }
     assert_eq!([near.stats().errors, tiers.stats().errors, backing.stats().errors], [0; 3]);
+}
+
+/// A seal is opened when memory has a copy already. The backing tier of this test has no invalidation feed.
+#[test]
+fn copy_that_cannot_be_opened_is_read_again_from_the_backing_tier() {
+    #[cached(cache = cache, ttl = "1h", prefix = "pages", skip(cache, runs), each = numbers)]
+    fn pages<B, S>(cache: &Cache<B, S>, runs: &Runs, numbers: &[u32]) -> Vec<String>
+    where
+        B: Backend,
+        S: Serializer<String, Stored = B::Stored> + Clone + Send + Sync + 'static,
+    {
+        runs.count();
+        numbers.iter().map(|&n| page(n)).collect()
+    }
+    let clock = ManualClock::new();
+    let backing: Cache<MapBackend, MessagePack> =
+        Cache::with_backend(MapBackend::with_clock(clock.clone()));
+    let backing = sealed(backing);
+    let key = Key::new("pages", &(7_u32,)).expect("a key");
+    // As another process.
+    let repair = |n| backing.set(&key, &page(n), HOUR).expect("write");
+    let damage = |schema| {
+        repair(0);
+        let record = backing.backend().read(&key).expect("read").expect("an entry");
+        let damaged = record.map(|bytes| bytes.slice(1..));
+        let schema = damaged.schema().wrapping_add(schema);
+        backing.backend().write(&key, damaged.with_schema(schema)).expect("write");
+    };
+    // The second is forged, so that it seems to be of a function with tags.
+    for schema in [0, MARKS[0]] {
+        let tiers = || TieredOptions::new().over(&backing);
+        let one = tiers();
+        damage(schema);
+        assert_eq!(one.get::<String>(&key).expect("read"), None);
+        repair(1);
+        assert_eq!(one.get::<String>(&key).expect("read"), Some(page(1)), "{schema}");
+        damage(schema);
+        let one = tiers();
+        // Nothing opens the copy yet.
+        assert!(one.backend().read_many(&[&key])[0].as_ref().expect("read").is_some());
+        assert_eq!(one.get::<String>(&key).expect("read"), None);
+        assert_eq!(smol::block_on(one.get_async::<String>(&key)).expect("read"), None);
+        repair(2);
+        let runs = Runs::new();
+        assert_eq!(pages(&one, &runs, &[7]), [page(2)], "{schema}");
+        let reads = one.backend().tier_stats().hits;
+        assert_eq!(pages(&one, &runs, &[7]), [page(2)]);
+        assert_eq!(one.get::<String>(&key).expect("read"), Some(page(2)));
+        assert_eq!((runs.get(), one.backend().tier_stats().hits), (0, reads), "it is in memory");
+    }
 }
 
 /// Returns the URL of a cache in a directory with these options.

@@ -6,11 +6,12 @@
 //! number, without finding them, and a copy of a value that was read before the change is outdated even
 //! if it is stored after it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// The version number of each slot.
-#[derive(Debug)]
-pub(crate) struct SlotVersions(Box<[AtomicU32; SLOTS]>);
+/// The version number of each slot. A clone is the same numbers.
+#[derive(Debug, Clone)]
+pub(crate) struct SlotVersions(Arc<[AtomicU32; SLOTS]>);
 
 const SLOTS: usize = 1 << 16;
 
@@ -18,6 +19,24 @@ const SLOTS: usize = 1 << 16;
 /// lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SlotVersion(u64);
+
+/// The copies of a record in memory, by their version.
+#[derive(Debug)]
+pub(crate) struct Copies {
+    versions: SlotVersions,
+    version: SlotVersion,
+}
+
+impl Copies {
+    pub(crate) fn new(versions: SlotVersions, version: SlotVersion) -> Self {
+        Self { versions, version }
+    }
+
+    /// Invalidates the copies, with those of their slot.
+    pub(crate) fn invalidate(&self) {
+        self.versions.bump_if_current(self.version);
+    }
+}
 
 /// A change of a key in the backing tier that is in progress. Its start invalidates older copies. Its
 /// end, or dropping it, invalidates copies of what was read in the meantime, which may be older than the
@@ -79,7 +98,7 @@ impl SlotVersion {
 
 impl SlotVersions {
     pub(crate) fn new() -> Self {
-        let numbers: Box<[AtomicU32]> = (0..SLOTS).map(|_| AtomicU32::new(0)).collect();
+        let numbers: Arc<[AtomicU32]> = (0..SLOTS).map(|_| AtomicU32::new(0)).collect();
         Self(numbers.try_into().expect("the number of slots"))
     }
 
@@ -151,6 +170,18 @@ mod tests {
         let during = versions.current(slot);
         drop(change);
         assert!(!versions.is_current(during));
+    }
+
+    #[test]
+    fn copies_are_invalidated_once_and_without_newer_ones() {
+        let (versions, slot) = (SlotVersions::new(), [1, 2]);
+        let old = versions.current(slot);
+        let copies = Copies::new(versions.clone(), old);
+        copies.invalidate();
+        let new = versions.current(slot);
+        assert!(!versions.is_current(old));
+        copies.invalidate();
+        assert!(versions.is_current(new));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use vayu_core::{
 use vayu_memory::{MemoryBackend, MemoryOptions, MemoryValue};
 
 use crate::offline::OfflineState;
-use crate::slot_versions::{KeyChange, SlotVersion, SlotVersions};
+use crate::slot_versions::{Copies, KeyChange, SlotVersion, SlotVersions};
 use crate::value::TieredValue;
 
 pub(crate) struct Tiers<F> {
@@ -217,7 +217,8 @@ impl<F: Backend<Stored = Bytes>> Tiers<F> {
         match found {
             Ok(Some(record)) => {
                 self.counters.hits.fetch_add(1, Ordering::Relaxed);
-                let record = TieredValue::of_record(record).as_read_at(self.clock.now());
+                let copies = Copies::new(self.versions.clone(), version);
+                let record = TieredValue::of_copied(record, copies).as_read_at(self.clock.now());
                 self.store_copy(key, &record, version)?;
                 Ok(Some(record))
             }

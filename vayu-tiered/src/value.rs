@@ -9,6 +9,8 @@ use vayu_core::__internal::{IgnorePoison, QuietDrop, catch_panic};
 use vayu_core::{AnyValue, EntryContext, InlineValue, Record, Result, Serializer, Timestamp};
 use vayu_memory::MemoryValue;
 
+use crate::slot_versions::Copies;
+
 impl vayu_core::attribute::Encoded for TieredValue {}
 
 /// The stored form of a tiered cache: the value by reference, and its encoder.
@@ -23,6 +25,8 @@ pub struct TieredValue {
 struct LazyValue {
     decoded: OnceLock<AnyValue>,
     encoded: Mutex<Option<EncodedValue>>,
+    /// Those in memory, which are not to be kept if it cannot be decoded: the backing tier may get a value that can be.
+    copies: Option<Copies>,
 }
 
 /// The bytes of a value, with the times of its record in the backing tier. Those of a copy may differ.
@@ -52,6 +56,15 @@ impl<T: 'static, S: Serializer<T, Stored = Bytes>> Encode for Encoder<T, S> {
     }
 }
 
+impl LazyValue {
+    /// Invalidates its copies in memory.
+    fn invalidate_copies(&self) {
+        if let Some(copies) = &self.copies {
+            copies.invalidate();
+        }
+    }
+}
+
 impl TieredValue {
     /// Creates the stored form of a computed value.
     pub(crate) fn computed<T, S>(value: &T, serializer: S) -> Self
@@ -65,11 +78,20 @@ impl TieredValue {
 
     /// Converts a record of the backing tier.
     pub fn of_record(record: Record<Bytes>) -> Record<Self> {
+        Self::of_bytes(record, None)
+    }
+
+    /// Converts a record of the backing tier that is copied to memory.
+    pub(crate) fn of_copied(record: Record<Bytes>, copies: Copies) -> Record<Self> {
+        Self::of_bytes(record, Some(copies))
+    }
+
+    fn of_bytes(record: Record<Bytes>, copies: Option<Copies>) -> Record<Self> {
         let (created, expires, stale_until) =
             (record.created(), record.expires(), record.stale_until());
         record.map(|bytes| {
             let encoded = Mutex::new(Some(EncodedValue { bytes, created, expires, stale_until }));
-            Self::from_value(AnyValue::new(LazyValue { decoded: OnceLock::new(), encoded }))
+            Self::from_value(AnyValue::new(LazyValue { decoded: OnceLock::new(), encoded, copies }))
         })
     }
 
@@ -120,7 +142,8 @@ impl TieredValue {
         let Some(lazy) = self.value.downcast_ref::<LazyValue>() else { return Ok(()) };
         let encoded = lazy.encoded.lock().ignore_poison().clone();
         encoded.map_or(Ok(()), |EncodedValue { bytes, created, expires, stale_until }| {
-            serializer.verify(&bytes, &entry.with_times(created, expires, stale_until))
+            let entry = entry.with_times(created, expires, stale_until);
+            serializer.verify(&bytes, &entry).inspect_err(|_| lazy.invalidate_copies())
         })
     }
 
@@ -158,7 +181,8 @@ impl TieredValue {
                 Some(entry) => serializer.deserialize_for(bytes, &entry),
                 None => serializer.deserialize(bytes),
             }
-        })?;
+        });
+        let value = value.inspect_err(|_| lazy.invalidate_copies())?;
         if lazy.decoded.set(AnyValue::new(value.clone())).is_ok() {
             *lazy.encoded.lock().ignore_poison() = None;
         }
