@@ -228,6 +228,9 @@ impl fmt::Debug for Diagnostics {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::sync::Once;
+
     use redis::parse_redis_value;
     use vayu_core::testing::ManualClock;
 
@@ -240,18 +243,25 @@ mod tests {
         (clock, Diagnostics::new("host:1".to_owned(), &options))
     }
 
-    /// Returns the lines that the code logs.
-    fn lines(code: impl FnOnce()) -> Vec<String> {
-        let lines = Lines::default();
-        let recorded = Arc::clone(&lines.0);
-        tracing::subscriber::with_default(lines, code);
-        recorded.lock().unwrap().clone()
+    thread_local! {
+        static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
     }
 
-    #[derive(Default)]
-    struct Lines(Arc<Mutex<Vec<String>>>);
+    /// Returns the lines that the code logs.
+    ///
+    /// One subscriber records the lines of all threads: if each thread had its own, a statement that another thread, without
+    /// one, executes first would be disabled.
+    fn lines(code: impl FnOnce()) -> Vec<String> {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| tracing::subscriber::set_global_default(Recorder).expect("the only one"));
+        LINES.take();
+        code();
+        LINES.take()
+    }
 
-    impl tracing::Subscriber for Lines {
+    struct Recorder;
+
+    impl tracing::Subscriber for Recorder {
         fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
             true
         }
@@ -273,7 +283,7 @@ mod tests {
             }
             let mut message = Message(event.metadata().level().to_string());
             event.record(&mut message);
-            self.0.lock().unwrap().push(message.0);
+            LINES.with_borrow_mut(|lines| lines.push(message.0));
         }
 
         fn enter(&self, _: &tracing::span::Id) {}
