@@ -260,7 +260,7 @@ fn encode_field(key: &KeyField<'_>, record: &Record<Bytes>, label: Option<&str>)
 /// [`encode`] has returned for this key: bytes that are incomplete or corrupt, or those of another key or of an
 /// unsupported version. A backend treats them as absent.
 ///
-/// A [sealed](SerializerId::is_sealed) value is not verified here but when it is opened, with its times and stamp: it is not
+/// A [sealed](crate::SerializerId::is_sealed) value is not verified here but when it is opened, with its times and stamp: it is not
 /// read twice. [`EncodedEntry::parse`] verifies the checksum of every entry.
 pub fn decode(key: &WireKey, bytes: &[u8]) -> Option<Record<Range<usize>>> {
     let entry = EncodedEntry::parse_whole(bytes).ok()?;
