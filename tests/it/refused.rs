@@ -27,19 +27,21 @@ enum Way {
 
 const WAYS: [Way; 3] = [Way::Condition, Way::Handle, Way::Expired];
 
+trait Stores<T, B: Backend>: Serializer<T, Stored = B::Stored> + Clone + Send + Sync + 'static {}
+impl<T, B: Backend, S> Stores<T, B> for S where
+    S: Serializer<T, Stored = B::Stored> + Clone + Send + Sync + 'static
+{
+}
+
 #[cached(
     cache = cache, ttl = "1m", stale = "1h", prefix = "level", key = "k", cache_if = |level: &u32| *level > 0,
     refresh_if = is_forced, handle = level_entry
 )]
-fn level<B, S>(
+fn level<B: Backend, S: Stores<u32, B>>(
     cache: &Cache<B, S>,
     is_forced: bool,
     run: Result<u32, String>,
-) -> Result<u32, String>
-where
-    B: Backend,
-    S: Serializer<u32, Stored = B::Stored> + Clone + Send + Sync + 'static,
-{
+) -> Result<u32, String> {
     run
 }
 
@@ -47,23 +49,17 @@ where
     cache = cache, ttl = "1m", stale = "1h", prefix = "level async", key = "k", cache_if = |level: &u32| *level > 0,
     refresh_if = is_forced, handle = level_async_entry
 )]
-async fn level_async<B, S>(
+async fn level_async<B: Backend, S: Stores<u32, B>>(
     cache: &Cache<B, S>,
     is_forced: bool,
     run: Result<u32, String>,
-) -> Result<u32, String>
-where
-    B: Backend,
-    S: Serializer<u32, Stored = B::Stored> + Clone + Send + Sync + 'static,
-{
+) -> Result<u32, String> {
     run
 }
 
-fn replace_by_a_rejected_value<B, S>(open: impl Fn(ManualClock) -> Cache<B, S>)
-where
-    B: Backend,
-    S: Serializer<u32, Stored = B::Stored> + Clone + Send + Sync + 'static,
-{
+fn replace_by_a_rejected_value<B: Backend, S: Stores<u32, B>>(
+    open: impl Fn(ManualClock) -> Cache<B, S>,
+) {
     for (way, is_async) in WAYS.into_iter().flat_map(|way| [(way, false), (way, true)]) {
         let clock = ManualClock::new();
         let cache = open(clock.clone());
@@ -125,11 +121,11 @@ fn refresh_in_the_background_whose_value_is_rejected_removes_the_value_before_it
 #[cached(
     cache = cache, ttl = "1m", stale = "1h", prefix = "page", key = "k", refresh_if = is_forced, handle = page_entry
 )]
-fn page<B, S>(cache: &Cache<B, S>, is_forced: bool, length: usize) -> String
-where
-    B: Backend,
-    S: Serializer<String, Stored = B::Stored> + Clone + Send + Sync + 'static,
-{
+fn page<B: Backend, S: Stores<String, B>>(
+    cache: &Cache<B, S>,
+    is_forced: bool,
+    length: usize,
+) -> String {
     "x".repeat(length)
 }
 
@@ -137,11 +133,11 @@ where
     cache = cache, ttl = "1m", stale = "1h", prefix = "page async", key = "k", refresh_if = is_forced,
     handle = page_async_entry
 )]
-async fn page_async<B, S>(cache: &Cache<B, S>, is_forced: bool, length: usize) -> String
-where
-    B: Backend,
-    S: Serializer<String, Stored = B::Stored> + Clone + Send + Sync + 'static,
-{
+async fn page_async<B: Backend, S: Stores<String, B>>(
+    cache: &Cache<B, S>,
+    is_forced: bool,
+    length: usize,
+) -> String {
     "x".repeat(length)
 }
 
@@ -151,11 +147,9 @@ fn files(directory: &Path, clock: &ManualClock) -> FileCache {
 }
 
 /// The value is replaced in one cache. Another cache of the same directory is asked then.
-fn replace_by_a_long_value<B, S>(open: impl Fn(&Path, &ManualClock) -> Cache<B, S>)
-where
-    B: Backend,
-    S: Serializer<String, Stored = B::Stored> + Clone + Send + Sync + 'static,
-{
+fn replace_by_a_long_value<B: Backend, S: Stores<String, B>>(
+    open: impl Fn(&Path, &ManualClock) -> Cache<B, S>,
+) {
     for (way, is_async) in WAYS.into_iter().flat_map(|way| [(way, false), (way, true)]) {
         let (directory, clock) = (tempfile::tempdir().expect("a directory"), ManualClock::new());
         let (cache, other) = (open(directory.path(), &clock), open(directory.path(), &clock));

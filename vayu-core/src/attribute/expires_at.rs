@@ -26,8 +26,8 @@ impl<T, F: Fn(&T) -> SystemTime> Retention<T> for ExpiresAt<F> {
         None
     }
 
-    /// Returns the time left, zero if the moment has passed. The caller has taken the time at which the value was created before, so by the
-    /// system clock the entry does not expire later than at the moment.
+    /// Returns the time left, zero if the moment has passed. The caller has taken the time at which the value was created
+    /// before, so by the system clock the entry does not expire later than at the moment.
     fn ttl(&self, value: &T) -> Duration {
         let moment = (self.0)(value);
         moment.duration_since(time_of_day()).unwrap_or_default()
