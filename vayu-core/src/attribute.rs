@@ -63,8 +63,8 @@ use crate::call;
 pub use crate::call::background_refresh::{CallerBody, Refresh, Refreshed, StartBody};
 pub use crate::call::batch::Unusable;
 pub use crate::call::late_body::{BodyMaker, LateBody, Made, MakeBody};
-pub use crate::call::lookup::Lookup;
 use crate::call::lookup::begin;
+pub use crate::call::lookup::{Lookup, Start};
 pub use crate::call::patience::PatientCall;
 use crate::call::patience::RunBody;
 pub use crate::call::task::{SpawnableCall, Task};
@@ -153,14 +153,21 @@ pub fn engine<B: Backend, S>(cache: &Cache<B, S>) -> &Engine<B> {
     cache.engine()
 }
 
+/// Starts a call of a cache, before its key is made.
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub fn start<B: Backend, S>(cache: &Cache<B, S>) -> Start {
+    Start::new(cache.engine())
+}
+
 /// Runs a cached call of a sync function.
 #[inline]
 pub fn call<B: Backend, S, F: CachedFn<Stored = B::Stored>>(
     cache: &Cache<B, S>,
+    start: Start,
     function: F,
     body: impl FnOnce() -> F::Output,
 ) -> F::Output {
-    call::blocking::run(cache.engine(), function, body)
+    call::blocking::run_started(cache.engine(), start, function, body)
 }
 
 /// Returns the output of a cached call if it is available without waiting, so that no future is created. The rest of the
@@ -182,10 +189,11 @@ pub fn begin_async<B: Backend, S, F: CachedFn<Stored = B::Stored>>(
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub fn begin_async_call<B: Backend, S, F: CachedFn<Stored = B::Stored>>(
     cache: &Cache<B, S>,
+    start: Start,
     function: F,
     moved: &mut Option<F::Moved>,
 ) -> Result<F::Output, Lookup<F::Output>> {
-    call::lookup::begin_moving(cache.engine(), function, moved)
+    call::lookup::begin_moving(cache.engine(), start, function, moved)
 }
 
 /// Returns the description of a call that [`begin_async_call`] has moved.

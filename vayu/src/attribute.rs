@@ -23,6 +23,6 @@ pub use vayu_core::attribute::{
     check_run, engine, entry, err_ttl, err_ttl_of_batch, expires_at, finish_async,
     finish_async_spawning, finish_spawning, fixed_ttl, function_prefix, idle, invalidates, job,
     job_of, label, late_body, lend, moved, pass, patient, previous_of, revalidate, run_body,
-    single_flights, spawn_refresh, spawnable, tag, tags, task_of, ttl_fn, unchanged, unreachable,
-    weighed, whole,
+    single_flights, spawn_refresh, spawnable, start, tag, tags, task_of, ttl_fn, unchanged,
+    unreachable, weighed, whole,
 };

@@ -10,7 +10,7 @@ use crate::call::driver::{
 };
 use crate::call::leading::{complete, complete_alike, complete_now};
 use crate::call::lookup::{
-    Begun, Lookup, Now, Rest, begin_again, classify, end_lookup, serve_directly,
+    Begun, Lookup, Rest, Start, begin_again, classify, end_lookup, serve_directly,
 };
 use crate::call::previous::in_run;
 use crate::call::read::read;
@@ -26,10 +26,21 @@ use crate::key::Key;
 #[inline]
 pub(crate) fn run<B: Backend, F: CachedFn<Stored = B::Stored>>(
     engine: &Engine<B>,
+    function: F,
+    body: impl FnOnce() -> F::Output,
+) -> F::Output {
+    run_started(engine, Start::new(engine), function, body)
+}
+
+/// [`run`] of a call that was started before its description was made.
+#[inline]
+pub(crate) fn run_started<B: Backend, F: CachedFn<Stored = B::Stored>>(
+    engine: &Engine<B>,
+    mut start: Start,
     mut function: F,
     body: impl FnOnce() -> F::Output,
 ) -> F::Output {
-    match serve_directly(engine, &function, &mut Now) {
+    match serve_directly(engine, &function, &mut start) {
         Ok(output) => {
             function.clear();
             output

@@ -51,10 +51,7 @@ impl<R> Lookup<R> {
 /// The moment at which a call begins: the present, unless it is one of several calls that begin at one moment.
 pub(super) trait Moment<B: Backend> {
     /// Returns the time.
-    #[inline(always)]
-    fn time(&mut self, engine: &Engine<B>) -> Timestamp {
-        engine.now_inline()
-    }
+    fn time(&self) -> Timestamp;
 
     /// Returns the stamp of a call with these tags, see [`known_stamp`](Engine::known_stamp), if a generation may have changed.
     #[inline(always)]
@@ -69,10 +66,26 @@ pub(super) trait Moment<B: Backend> {
     }
 }
 
-/// The present.
-pub(super) struct Now;
+/// The start of a call.
+///
+/// It precedes the key: while the clock is read, there are no words of a key that would have to be kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Start(Timestamp);
 
-impl<B: Backend> Moment<B> for Now {}
+impl Start {
+    /// Starts a call.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    pub(crate) fn new<B: Backend>(engine: &Engine<B>) -> Self {
+        Self(engine.now_inline())
+    }
+}
+
+impl<B: Backend> Moment<B> for Start {
+    #[inline(always)]
+    fn time(&self) -> Timestamp {
+        self.0
+    }
+}
 
 /// Returns the output of a call if it can be returned without waiting.
 #[cfg_attr(not(debug_assertions), inline(always))]
@@ -80,17 +93,19 @@ pub(crate) fn begin<B: Backend, F: CachedFn<Stored = B::Stored>>(
     engine: &Engine<B>,
     function: &F,
 ) -> Result<F::Output, Lookup<F::Output>> {
-    serve_directly(engine, function, &mut Now).or_else(|begun| begin_apart(engine, function, begun))
+    serve_directly(engine, function, &mut Start::new(engine))
+        .or_else(|begun| begin_apart(engine, function, begun))
 }
 
 /// [`begin`] of a call whose description is moved to `moved` if it has a rest: a hit writes no part of it to memory.
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub(crate) fn begin_moving<B: Backend, F: CachedFn<Stored = B::Stored>>(
     engine: &Engine<B>,
+    mut start: Start,
     mut function: F,
     moved: &mut Option<F::Moved>,
 ) -> Result<F::Output, Lookup<F::Output>> {
-    match serve_directly(engine, &function, &mut Now) {
+    match serve_directly(engine, &function, &mut start) {
         Ok(output) => {
             function.clear();
             Ok(output)
@@ -121,7 +136,7 @@ pub(super) fn serve_directly<B: Backend, F: CachedFn<Stored = B::Stored>>(
     } else {
         0
     };
-    let call = Call::begun_at(engine, function, key, stamp, moment.time(engine));
+    let call = Call::begun_at(engine, function, key, stamp, moment.time());
     match call.serve_directly() {
         Some(output) => Ok(output),
         None => Err(Some(call.into_begun())),

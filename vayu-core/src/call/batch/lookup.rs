@@ -56,7 +56,7 @@ impl SameMoment {
 
 impl<B: Backend> Moment<B> for SameMoment {
     #[inline(always)]
-    fn time(&mut self, _: &Engine<B>) -> Timestamp {
+    fn time(&self) -> Timestamp {
         self.now
     }
 

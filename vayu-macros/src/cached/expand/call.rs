@@ -17,11 +17,12 @@ use crate::paths::{own_ident, span_of};
 pub(crate) fn call(model: &Model) -> TokenStream {
     let span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
     let (setup, body) = (setup(model, Purpose::Call), body(model));
+    let start = start(model);
     let (key, policy) = (finish_key(model, Purpose::Call), policy(model, Purpose::Call));
     let call = match model.function.kind {
         Kind::Sync => {
             let call = model.root.private_at("call", span);
-            quote_spanned!(span=> #call(vayu_cache, #policy, vayu_body))
+            quote_spanned!(span=> #call(vayu_cache, vayu_start, #policy, vayu_body))
         }
         Kind::Async | Kind::Boxed if model.function.has_patterns() => {
             let begin = model.root.private_at("begin_async", span);
@@ -50,9 +51,10 @@ pub(crate) fn call(model: &Model) -> TokenStream {
                 let mut vayu_policy = ::core::option::Option::None;
                 'vayu_call: {
                     let vayu_rest = {
+                        #start
                         #of_policy
                         #key
-                        match #begin(vayu_cache, #policy, &mut vayu_policy) {
+                        match #begin(vayu_cache, vayu_start, #policy, &mut vayu_policy) {
                             ::core::result::Result::Ok(vayu_output) => break 'vayu_call vayu_output,
                             ::core::result::Result::Err(vayu_left) => vayu_left,
                         }
@@ -64,12 +66,21 @@ pub(crate) fn call(model: &Model) -> TokenStream {
             };
         }
     };
+    let Setup { of_call, of_policy } = setup;
     quote! {
-        #setup
+        #of_call
+        #start
+        #of_policy
         #body
         #key
         #call
     }
+}
+
+/// Starts the call. After the conditions, which are code of the user, and before the key.
+fn start(model: &Model) -> TokenStream {
+    let start = model.root.private("start");
+    quote_spanned!(Span::mixed_site()=> let vayu_start = #start(vayu_cache);)
 }
 
 /// Generates a call whose rest is a future that may move to a task: its computation, or with `patience` the refresh of
