@@ -52,19 +52,19 @@ fn few() -> Vec<u64> {
     (0..CALLS).collect()
 }
 
-#[library_benchmark(config = at_most(235))]
+#[library_benchmark(config = at_most(212))]
 #[bench::of(called(few(), number))]
 fn hit(keys: Vec<u64>) {
     each(&keys, number);
 }
 
-#[library_benchmark(config = at_most(312))]
+#[library_benchmark(config = at_most(310))]
 #[bench::of(called(few(), number_with_prefix))]
 fn hit_with_prefix(keys: Vec<u64>) {
     each(&keys, number_with_prefix);
 }
 
-#[library_benchmark(config = at_most(262))]
+#[library_benchmark(config = at_most(250))]
 #[bench::of(called(few(), number_with_idle))]
 fn hit_with_idle(keys: Vec<u64>) {
     each(&keys, number_with_idle);
@@ -72,19 +72,19 @@ fn hit_with_idle(keys: Vec<u64>) {
 
 // Each key far from the one before. Most of the time is spent on memory, not on instructions: see the cache
 // misses.
-#[library_benchmark(config = at_most(282))]
+#[library_benchmark(config = at_most(252))]
 #[bench::of({ called((0..MANY).collect(), number); (0..CALLS).map(|n| n * 7919 % MANY).collect() })]
 fn hit_among_100_000(keys: Vec<u64>) {
     each(&keys, number);
 }
 
-#[library_benchmark(config = at_most(257))]
+#[library_benchmark(config = at_most(233))]
 #[bench::of(called(few(), number_after_invalidation))]
 fn hit_after_an_invalidation(keys: Vec<u64>) {
     each(&keys, number_after_invalidation);
 }
 
-#[library_benchmark(config = at_most(247))]
+#[library_benchmark(config = at_most(228))]
 #[bench::of({ for _ in 0..5 { numbers(&few()); } few() })]
 fn hit_of_a_batch(keys: Vec<u64>) {
     drop(black_box(numbers(black_box(&keys))));
@@ -92,38 +92,38 @@ fn hit_of_a_batch(keys: Vec<u64>) {
 
 const WORD: &str = "sixteen letters!";
 
-#[library_benchmark(config = at_most(402))]
+#[library_benchmark(config = at_most(400))]
 #[bench::of(called(few(), |key| pair(WORD, key)))]
 fn hit_by_string_and_number(keys: Vec<u64>) {
     each(&keys, |key| pair(black_box(WORD), key));
 }
 
-#[library_benchmark(config = at_most(450))]
+#[library_benchmark(config = at_most(448))]
 #[bench::of(called(few(), string))]
 fn hit_of_string(keys: Vec<u64>) {
     each(&keys, string);
 }
 
-#[library_benchmark(config = at_most(270))]
+#[library_benchmark(config = at_most(266))]
 #[bench::of(called(few(), shared))]
 fn hit_of_shared_bytes(keys: Vec<u64>) {
     each(&keys, shared);
 }
 
-#[library_benchmark(config = at_most(303))]
+#[library_benchmark(config = at_most(279))]
 #[bench::of(called(few(), |key| now(number_async(key))))]
 fn hit_async(keys: Vec<u64>) {
     each(&keys, |key| now(number_async(key)));
 }
 
 // Into a full cache, so that each call evicts an entry.
-#[library_benchmark(config = at_most(1553))]
+#[library_benchmark(config = at_most(1540))]
 #[bench::of({ called((MANY..2 * MANY).collect(), number_of_many); few() })]
 fn miss(keys: Vec<u64>) {
     each(&keys, number_of_many);
 }
 
-#[library_benchmark(config = at_most(2265))]
+#[library_benchmark(config = at_most(2257))]
 #[bench::of({ called((MANY..2 * MANY).collect(), |key| now(number_of_many_async(key))); few() })]
 fn miss_async(keys: Vec<u64>) {
     each(&keys, |key| now(number_of_many_async(key)));

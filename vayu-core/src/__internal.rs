@@ -1,7 +1,7 @@
 //! Items for the other crates of this workspace. Not part of the public interface: those crates require
 //! exactly this version.
 
-pub use crate::backend::{BatchResults, fail_batch};
+pub use crate::backend::{BatchResults, fail_batch, read_of_kind};
 pub use crate::error::with_causes;
 use crate::key::{self, Key, Prefix};
 pub use crate::key::{LongKey, RecentKeys};

@@ -202,6 +202,24 @@ pub trait Backend: Send + Sync + 'static {
         None
     }
 
+    /// Returns what `read` returns for the record of [`read_optimistic`](Self::read_optimistic), if its value is of this
+    /// [kind](InlineValue::kind), or of any kind if that is `None`.
+    ///
+    /// It is `read_optimistic` with all that follows it, so that a backend can reject a record by one comparison, and call
+    /// `read` in several places, where the compiler knows different things about the record. `read` does not panic.
+    #[inline]
+    fn read_optimistic_with<R>(
+        &self,
+        key: &Key,
+        kind: Option<u64>,
+        read: impl FnOnce(Record<InlineValue>) -> R,
+    ) -> Option<R>
+    where
+        Self: Sized,
+    {
+        read_of_kind(self.read_optimistic(key), kind, read)
+    }
+
     /// Returns whether the entries are in the memory of this process and nowhere else, and no method
     /// blocks or panics.
     ///
@@ -236,6 +254,16 @@ pub trait Backend: Send + Sync + 'static {
     fn clock(&self) -> Arc<dyn Clock> {
         Arc::new(SystemClock)
     }
+}
+
+/// Returns what `read` returns for a record whose value is of this kind.
+#[inline(always)]
+pub fn read_of_kind<R>(
+    record: Option<Record<InlineValue>>,
+    kind: Option<u64>,
+    read: impl FnOnce(Record<InlineValue>) -> R,
+) -> Option<R> {
+    record.filter(|record| kind.is_none_or(|kind| record.value().kind() == kind)).map(read)
 }
 
 /// A backend at a location, such as a path or a URL: [`Cache::open`](crate::Cache::open).

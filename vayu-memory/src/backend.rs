@@ -107,11 +107,17 @@ impl<V: MemoryValue> MemoryBackend<V> {
         });
     }
 
-    /// Returns the record of a key with the words of its value, without a lock.
+    /// Returns what `read` returns for the record of a key with the words of its value, without a lock, if the value is of this
+    /// kind, or of any kind if that is `None`.
     #[doc(hidden)]
     #[cfg_attr(not(debug_assertions), inline(always))]
-    pub fn read_words(&self, key: &Key) -> Option<Record<[u64; VALUE_WORDS]>> {
-        self.tables.get().read_words(key)
+    pub fn read_words<R>(
+        &self,
+        key: &Key,
+        kind: Option<u64>,
+        read: impl FnOnce(Record<[u64; VALUE_WORDS]>) -> R,
+    ) -> Option<R> {
+        self.tables.get().read_words(key, kind, read)
     }
 
     /// Returns a clone of a record.
@@ -335,8 +341,22 @@ impl<V: MemoryValue> Backend for MemoryBackend<V> {
 
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn read_optimistic(&self, key: &Key) -> Option<Record<InlineValue>> {
-        let record = self.read_words(key)?;
-        Some(record.map(|[kind, bits, _]| InlineValue::from_words([kind, bits])))
+        self.read_optimistic_with(key, None, |record| record)
+    }
+
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn read_optimistic_with<R>(
+        &self,
+        key: &Key,
+        kind: Option<u64>,
+        read: impl FnOnce(Record<InlineValue>) -> R,
+    ) -> Option<R> {
+        self.read_words(
+            key,
+            kind,
+            #[inline(always)]
+            |record| read(record.map(|[kind, bits, _]| InlineValue::from_words([kind, bits]))),
+        )
     }
 
     #[cfg_attr(not(debug_assertions), inline(always))]

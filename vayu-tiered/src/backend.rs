@@ -149,7 +149,17 @@ impl<F: Backend<Stored = Bytes>> Backend for TieredBackend<F> {
     /// Reads memory without a lock. The engine checks whether the record is fresh, by the same clock.
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn read_optimistic(&self, key: &Key) -> Option<Record<InlineValue>> {
-        self.tiers.read_optimistic(key)
+        self.read_optimistic_with(key, None, |record| record)
+    }
+
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn read_optimistic_with<R>(
+        &self,
+        key: &Key,
+        kind: Option<u64>,
+        read: impl FnOnce(Record<InlineValue>) -> R,
+    ) -> Option<R> {
+        self.tiers.read_optimistic_with(key, kind, read)
     }
 
     #[inline]

@@ -168,13 +168,25 @@ impl<F: Backend<Stored = Bytes>> Tiers<F> {
         found
     }
 
-    /// Reads a copy without a lock, if it is current.
+    /// Returns what `read` returns for a copy that is read without a lock, if it is current and its value is of this kind, or of
+    /// any kind if that is `None`.
     #[inline(always)]
-    pub(crate) fn read_optimistic(&self, key: &Key) -> Option<Record<InlineValue>> {
-        let copy = self.memory.read_words(key)?;
-        let [kind, bits, version] = *copy.value();
-        let is_current = self.is_current(SlotVersion::from_word(version));
-        is_current.then(|| copy.map(|_| InlineValue::from_words([kind, bits])))
+    pub(crate) fn read_optimistic_with<R>(
+        &self,
+        key: &Key,
+        kind: Option<u64>,
+        read: impl FnOnce(Record<InlineValue>) -> R,
+    ) -> Option<R> {
+        self.memory.read_words(
+            key,
+            kind,
+            #[inline(always)]
+            |copy| {
+                let [kind, bits, version] = *copy.value();
+                let is_current = self.is_current(SlotVersion::from_word(version));
+                is_current.then(|| read(copy.map(|_| InlineValue::from_words([kind, bits]))))
+            },
+        )?
     }
 
     #[inline(always)]

@@ -14,11 +14,11 @@ use crate::record::Record;
 /// `#[deny(clippy::missing_trait_methods)]`: a method that is neither written nor named is then an
 /// error, so a wrapper does not lose one to its default.
 ///
-/// `capabilities` passes on the optional parts as they are. A wrapper that changes an operation changes it in the parts as
-/// well, or leaves them out, so that the cache calls the operation of the wrapper: for `write` these are
-/// [`Batches`](crate::Batches), [`EntryTimes`](crate::EntryTimes) and [`Offline`](crate::Offline); for `read`, `Batches`, `Offline`,
-/// and the methods `read_now`, `read_with` and `read_optimistic`; for `delete`, [`Clear`](crate::Clear). A wrapper whose own code may
-/// block or panic does not forward `is_in_process`.
+/// `read_optimistic` stands for `read_optimistic_with` as well. `capabilities` passes on the optional parts as they are. A
+/// wrapper that changes an operation changes it in the parts as well, or leaves them out, so that the cache calls the operation
+/// of the wrapper: for `write` these are [`Batches`](crate::Batches), [`EntryTimes`](crate::EntryTimes) and
+/// [`Offline`](crate::Offline); for `read`, `Batches`, `Offline`, and the methods `read_now`, `read_with` and `read_optimistic`;
+/// for `delete`, [`Clear`](crate::Clear). A wrapper whose own code may block or panic does not forward `is_in_process`.
 ///
 /// # Examples
 ///
@@ -166,6 +166,16 @@ macro_rules! __forward_backend {
         ) -> ::core::option::Option<$crate::Record<$crate::InlineValue>> {
             let $this = self;
             $inner.read_optimistic(key)
+        }
+
+        #[inline]
+        fn read_optimistic_with<R>(
+            &self,
+            key: &$crate::Key,
+            kind: ::core::option::Option<u64>,
+            read: impl ::core::ops::FnOnce($crate::Record<$crate::InlineValue>) -> R,
+        ) -> ::core::option::Option<R> {
+            $crate::__internal::read_of_kind(self.read_optimistic(key), kind, read)
         }
     };
     (@is_in_process $this:ident, $inner:expr) => {

@@ -14,7 +14,7 @@ use crate::observer::CallTimes;
 use crate::outcome::CallOutcome;
 use crate::panic::{catch_panic, drop_quietly};
 use crate::record::Record;
-use crate::serializer::{Serializer, ValueClass};
+use crate::serializer::{InlineValue, Serializer, ValueClass};
 
 /// The error of a read that would block.
 pub(super) struct WouldBlock;
@@ -77,11 +77,22 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
 
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn find_inline(&self) -> Option<ManuallyDrop<F::Value>> {
-        let record = self.engine.backend().read_optimistic(self.key)?;
-        if !self.is_usable(&record) {
-            return None;
-        }
-        self.function.serializer().deserialize_inline(*record.value()).map(ManuallyDrop::new)
+        let kind = InlineValue::kind_of::<F::Value>();
+        self.engine.backend().read_optimistic_with(
+            self.key,
+            kind,
+            // In each place where the backend calls it.
+            #[inline(always)]
+            |record| {
+                if !self.is_usable(&record) {
+                    return None;
+                }
+                self.function
+                    .serializer()
+                    .deserialize_inline(*record.value())
+                    .map(ManuallyDrop::new)
+            },
+        )?
     }
 
     #[cfg_attr(not(debug_assertions), inline(always))]

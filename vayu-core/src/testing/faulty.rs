@@ -9,7 +9,7 @@ use async_trait::async_trait;
 
 use crate::backend::{
     Backend, BackendExt, Batches, Capabilities, Clear, EntryTimes, Lease, LeaseGuard, Leases,
-    ReleaseLease,
+    ReleaseLease, read_of_kind,
 };
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
@@ -248,6 +248,15 @@ impl<B: Backend> Backend for FaultyBackend<B> {
 
     fn read_optimistic(&self, key: &Key) -> Option<Record<InlineValue>> {
         if self.fault().is_some() { None } else { self.inner.read_optimistic(key) }
+    }
+
+    fn read_optimistic_with<R>(
+        &self,
+        key: &Key,
+        kind: Option<u64>,
+        read: impl FnOnce(Record<InlineValue>) -> R,
+    ) -> Option<R> {
+        read_of_kind(self.read_optimistic(key), kind, read)
     }
 
     /// Returns the parts of the backend, those that faults concern with the faults.

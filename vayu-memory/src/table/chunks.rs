@@ -73,7 +73,8 @@ pub(super) fn allocate<T>(
 /// All slots of a table, by number. Each chunk is twice as large as the one before.
 #[derive(Debug)]
 pub(super) struct Chunks<V> {
-    all: [OnceLock<Chunk<V>>; CHUNKS as usize],
+    /// As many as a number can name, so that a reader of one needs no check; the last ones are never used.
+    all: [OnceLock<Chunk<V>>; 1 << (Number::BITS - PLACE_BITS)],
     /// The slots that were given out, in their order.
     used: AtomicU32,
     capacity: u32,

@@ -344,7 +344,7 @@ impl Index {
     /// Returns the lines in use. `None` if nothing was inserted yet.
     #[inline(always)]
     pub(super) fn current(&self) -> Option<&Lines> {
-        self.sizes.get(self.current.load(Ordering::Acquire) as usize)?.get()
+        self.sizes[self.current.load(Ordering::Acquire) as usize % SIZES].get()
     }
 
     /// Returns the entries of a shard for which a size is made.

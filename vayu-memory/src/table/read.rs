@@ -6,7 +6,7 @@ use vayu_core::{Key, Record};
 use crate::sync::{RwLockReadGuard, unless_held};
 use crate::table::chunks::{Forked, Held, Number, read_here};
 use crate::table::index::HashPart;
-use crate::table::slot::{HELD, MoreWords, NARROW_KEY, Slot, State, WIDE_KEY, Words};
+use crate::table::slot::{EntryKind, HELD, MoreWords, NARROW_KEY, Slot, State, WIDE_KEY, Words};
 use crate::table::{KeyLayout, Table, TableKey};
 use crate::value::{MemoryValue, VALUE_WORDS};
 
@@ -29,39 +29,39 @@ enum Found<R> {
 }
 
 impl<V: MemoryValue> Table<V> {
-    /// Returns the entry of a key if its value consists of words and it is the first candidate of the
-    /// index, as most are, without a lock. For others [`read`](Self::read) is to be called: this function
-    /// calls no other, so that what it returns stays in registers.
+    /// Returns what `read` returns for the entry of a key if its value consists of words of this kind (of any kind if that is
+    /// `None`) and it is the first candidate of the index, as most are, without a lock. For others [`read`](Self::read) is to be
+    /// called: this function calls no other, so that what it returns stays in registers.
     #[inline(always)]
-    pub(crate) fn read_words(&self, key: &Key) -> Option<Record<[u64; VALUE_WORDS]>> {
+    pub(crate) fn read_words<R>(
+        &self,
+        key: &Key,
+        kind: Option<u64>,
+        read: impl FnOnce(Record<[u64; VALUE_WORDS]>) -> R,
+    ) -> Option<R> {
         let number = self.index.current()?.first(HashPart::of(key.hash_code()))?;
         let place = self.chunks.place(number)?;
         let (slot, state) = (place.slot(), place.slot().state());
-        let more = if let Some(words) = key_words::<NARROW_KEY>(key) {
+        let narrow = key_words::<NARROW_KEY>(key);
+        if let Some(words) = narrow {
             if !slot.has_key(words) {
                 return None;
             }
-            if state.is_in_slot() {
+            if let Some(state) = touched(slot, state, State::in_slot(kind)) {
                 // Here, so that the compiler knows which words there are.
-                return words_of(slot, state, None);
+                return Some(read(words_of(slot, state, kind, None)?));
             }
-            if !state.is_extended_words() {
-                return None;
-            }
-            place.extension()?.load()
-        } else {
-            if !state.is_extended_words() {
-                return None;
-            }
+        }
+        let state = touched(slot, state, State::extended(kind))?;
+        let extension = place.extension()?;
+        if narrow.is_none() {
             let words = key_words::<WIDE_KEY>(key)?;
             let [first, second, third, ..] = words;
-            let extension = place.extension()?;
             if !slot.has_key([first, second, third]) || !extension.has_key(words) {
                 return None;
             }
-            extension.load()
-        };
-        words_of(slot, state, Some(more))
+        }
+        Some(read(words_of(slot, state, kind, Some(extension.load()))?))
     }
 
     /// Locks the value of a key that is held beside its slot, for reading, if the key is the first candidate
@@ -73,16 +73,16 @@ impl<V: MemoryValue> Table<V> {
         let number = self.index.current()?.first(HashPart::of(key.hash_code()))?;
         let place = self.chunks.place(number)?;
         let (slot, state) = (place.slot(), place.slot().state());
-        if !slot.has_key(words) || !state.is_beside_slot() {
+        if !slot.has_key(words) {
             return None;
         }
+        let state = touched(slot, state, State::BESIDE_SLOT)?;
         let words = slot.load(state);
         // A writer changes the state under this lock.
         let held = unless_held(place.held()?.try_read())?;
-        if !slot.is_still(state) {
+        if !slot.is_unchanged(state) {
             return None;
         }
-        touch(slot, state);
         Some((record_of(&words), HeldValue(held)))
     }
 
@@ -182,26 +182,38 @@ impl<V: MemoryValue> Table<V> {
     }
 }
 
-/// Returns the entry of a slot, unless it has changed since its state was read. `more` is what its extension has.
+/// Returns the state of a slot that has an entry of this kind, which is marked as referenced.
+#[inline(always)]
+fn touched(slot: &Slot, state: State, kind: EntryKind) -> Option<State> {
+    if state.is_referenced(kind) {
+        Some(state)
+    } else if state.is(kind) {
+        Some(slot.mark_referenced(state))
+    } else {
+        None
+    }
+}
+
+/// Returns the entry of a slot, unless its state is another one now. `more` is what its extension has.
 #[inline(always)]
 fn words_of(
     slot: &Slot,
     state: State,
+    kind: Option<u64>,
     more: Option<MoreWords>,
 ) -> Option<Record<[u64; VALUE_WORDS]>> {
     let words = Words { more, ..slot.load(state) };
-    if !slot.is_still(state) {
+    if !slot.is_unchanged(state) {
         return None;
     }
-    touch(slot, state);
     let more = more.map_or(0, |more| more.value);
-    Some(record_of(&words).map(|()| [words.kind, words.value, more]))
+    Some(record_of(&words).map(|()| [kind.unwrap_or(words.kind), words.value, more]))
 }
 
 /// Marks an entry as referenced, for the first reads after a while.
 #[inline(always)]
 fn touch(slot: &Slot, state: State) {
-    if !state.is_referenced() {
+    if !state.is_fully_referenced() {
         slot.mark_referenced(state);
     }
 }

@@ -47,6 +47,7 @@ const REFERENCED: u64 = 0b1111 << 2;
 /// masked comparison.
 const IS_HELD: u64 = 1 << 6;
 const KIND_SHIFT: u32 = 7;
+const KIND_MASK: u64 = 0xf;
 /// The kind of a value that is not made of words.
 pub(super) const HELD: u64 = 15;
 const EXTENDED: u64 = 1 << 11;
@@ -60,22 +61,33 @@ impl State {
         self.0 & SITUATION == VALID
     }
 
-    /// Returns whether the entry is in its slot alone.
+    /// The kind of entries that are in their slot, except for their values, which are held beside it.
+    pub(super) const BESIDE_SLOT: EntryKind =
+        EntryKind { mask: SITUATION | EXTENDED | IS_HELD, state: VALID | IS_HELD };
+
+    /// Returns the kind of entries that are in their slot alone, with words of this kind as the value.
     #[inline(always)]
-    pub(super) fn is_in_slot(self) -> bool {
-        self.0 & (SITUATION | EXTENDED | IS_HELD) == VALID
+    pub(super) fn in_slot(kind: Option<u64>) -> EntryKind {
+        EntryKind::new(VALID, kind)
     }
 
-    /// Returns whether the entry has an extension, and a value that consists of words.
+    /// Returns the kind of entries that have an extension, with words of this kind as the value.
     #[inline(always)]
-    pub(super) fn is_extended_words(self) -> bool {
-        self.0 & (SITUATION | EXTENDED | IS_HELD) == VALID | EXTENDED
+    pub(super) fn extended(kind: Option<u64>) -> EntryKind {
+        EntryKind::new(VALID | EXTENDED, kind)
     }
 
-    /// Returns whether the entry is in its slot, except for its value, which is held beside it.
+    /// Returns whether this is the state of an entry of this kind.
     #[inline(always)]
-    pub(super) fn is_beside_slot(self) -> bool {
-        self.0 & (SITUATION | EXTENDED | IS_HELD) == VALID | IS_HELD
+    pub(super) fn is(self, EntryKind { mask, state }: EntryKind) -> bool {
+        self.0 & mask == state
+    }
+
+    /// Returns whether this is the state of an entry of this kind that was referenced so often recently that further reads
+    /// change nothing.
+    #[inline(always)]
+    pub(super) fn is_referenced(self, EntryKind { mask, state }: EntryKind) -> bool {
+        self.0 & (mask | REFERENCED) == state | REFERENCED
     }
 
     #[inline(always)]
@@ -86,7 +98,7 @@ impl State {
     /// Returns the kind of the value, [`HELD`] if it is not made of words.
     #[inline(always)]
     pub(super) fn kind(self) -> u64 {
-        self.0 >> KIND_SHIFT & 0xf
+        self.0 >> KIND_SHIFT & KIND_MASK
     }
 
     #[inline(always)]
@@ -96,7 +108,7 @@ impl State {
 
     /// Returns whether the entry was referenced so often recently that further reads change nothing.
     #[inline(always)]
-    pub(super) fn is_referenced(self) -> bool {
+    pub(super) fn is_fully_referenced(self) -> bool {
         self.0 & REFERENCED == REFERENCED
     }
 
@@ -108,6 +120,26 @@ impl State {
     #[inline(always)]
     fn is_same_entry(self, other: Self) -> bool {
         (self.0 ^ other.0) & !REFERENCED == 0
+    }
+}
+
+/// A kind of entries: a part of their state.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct EntryKind {
+    mask: u64,
+    state: u64,
+}
+
+impl EntryKind {
+    #[inline(always)]
+    fn new(state: u64, kind: Option<u64>) -> Self {
+        let mask = SITUATION | EXTENDED | IS_HELD;
+        match kind {
+            None => Self { mask, state },
+            Some(kind) => {
+                Self { mask: mask | KIND_MASK << KIND_SHIFT, state: state | kind << KIND_SHIFT }
+            }
+        }
     }
 }
 
@@ -166,6 +198,14 @@ impl Slot {
         State(self.state.load(Ordering::Relaxed)).is_same_entry(state)
     }
 
+    /// Returns whether nothing has changed since the state was read, not even the references: one comparison.
+    #[inline(always)]
+    pub(super) fn is_unchanged(&self, state: State) -> bool {
+        // As in `is_still`.
+        fence(Ordering::Acquire);
+        self.state.load(Ordering::Relaxed) == state.0
+    }
+
     /// Returns whether the key of the slot begins with these words.
     #[inline(always)]
     pub(super) fn has_key(&self, key: [u64; NARROW_KEY]) -> bool {
@@ -190,10 +230,13 @@ impl Slot {
         }
     }
 
-    /// Marks the entry as referenced, once more. At worst the slot has another entry in the meantime.
+    /// Marks the entry as referenced, once more, and returns its state then. At worst the slot has another entry in the
+    /// meantime, and another state.
     #[cold]
-    pub(super) fn mark_referenced(&self, state: State) {
-        self.state.fetch_or(lowest_bit(!state.0 & REFERENCED), Ordering::Relaxed);
+    pub(super) fn mark_referenced(&self, state: State) -> State {
+        let bit = lowest_bit(!state.0 & REFERENCED);
+        self.state.fetch_or(bit, Ordering::Relaxed);
+        State(state.0 | bit)
     }
 
     /// Clears the references of the entry, all or one, and returns whether there were any.

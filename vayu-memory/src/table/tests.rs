@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use vayu_core::testing::watchdog;
 use vayu_core::{
-    AnyValue, Backend, BackendExt, Key, Prefix, Record, SerializerId, Timestamp, ValueClass,
+    AnyValue, Backend, BackendExt, InlineValue, Key, Prefix, Record, SerializerId, Timestamp,
+    ValueClass,
 };
 
 use crate::table::index::{HashPart, Index};
@@ -85,6 +86,28 @@ fn numbers_by_short_keys_are_read_without_a_lock() {
         backend.write(&key(1), record(77_u64)).expect("it is written");
         assert_eq!(number(read_optimistic(&backend, &key(1))), Some(77));
         assert!(read_optimistic(&backend, &key(2)).is_none());
+    }
+}
+
+/// Reads from an entry that was read never, a few times, and often, since the first reads change its state.
+#[test]
+fn value_of_another_kind_is_not_read_without_a_lock() {
+    let backend = backend(1000);
+    let [u64s, others] = [AnyValue::new(0_u64), AnyValue::new(0_u32)]
+        .map(|value| value.to_inline().map(InlineValue::kind));
+    assert!(u64s.is_some() && others.is_some() && u64s != others);
+    for key in [key, wide_key] {
+        backend.write(&key(1), record(77_u64)).expect("it is written");
+        for _ in 0..9 {
+            let read = |kind| backend.read_optimistic_with(&key(1), kind, |record| record);
+            assert!(read(others).is_none());
+            for kind in [u64s, None] {
+                let value = read(kind).and_then(|record| record.value().downcast());
+                assert_eq!(value, Some(77_u64));
+            }
+        }
+        backend.write(&key(1), record("a string".to_owned())).expect("it is written");
+        assert!(backend.read_optimistic_with(&key(1), None, |_| ()).is_none());
     }
 }
 

@@ -23,6 +23,12 @@ impl InlineValue {
         Self { kind, bits }
     }
 
+    /// Returns the number that stands for the type of the value.
+    #[inline]
+    pub fn kind(self) -> u64 {
+        self.kind
+    }
+
     /// Returns the value as words, which are valid in this process.
     #[inline]
     pub fn to_words(self) -> [u64; 2] {
@@ -70,6 +76,22 @@ macro_rules! fits_into_a_word {
 
         /// Memory stores a kind in four bits, of which one value stands for other values.
         const _: () = assert!([$(Kind::$variant as u64),*].len() < 16);
+
+        impl InlineValue {
+            /// Returns the kind of the inline values of this type. `None` for a type that has none.
+            #[inline(always)]
+            pub(crate) fn kind_of<T>() -> Option<u64> {
+                Self::kind_of_type(typeid::of::<T>())
+            }
+
+            #[inline(always)]
+            fn kind_of_type(id: TypeId) -> Option<u64> {
+                $(if id == TypeId::of::<$type>() {
+                    return Some(Kind::$variant as u64);
+                })*
+                None
+            }
+        }
 
         impl AnyValue {
             /// Returns the value if it is inline.
