@@ -284,15 +284,33 @@ impl<B: Backend> Engine<B> {
             return self.write::<M>(key, record).await;
         };
         M::lead(lead.id(), async move {
-            let result = self.write::<M>(key, record.clone()).await;
+            let mut result = self.write::<M>(key, record.clone()).await;
             let mut lead = lead.computed(Outcome::computed(record));
             lead.set_stored(result.is_ok());
             while lead.complete() == Completion::MustDelete {
                 lead.set_stored(false);
-                self.delete::<M>(key).await?;
+                result = self.with_cleanup(key, result, self.delete::<M>(key).await);
             }
             result.inspect(|()| self.count_store(key.prefix()))
         })
         .await
+    }
+
+    /// Returns the result of a write and of the deletion that followed it. If both failed, the error is that of the write, and
+    /// that of the deletion is counted.
+    pub(super) fn with_cleanup<T>(
+        &self,
+        key: &Key,
+        written: Result<()>,
+        deleted: Result<T>,
+    ) -> Result<()> {
+        match deleted {
+            Ok(_) => written,
+            Err(error) if written.is_ok() => Err(error),
+            Err(error) => {
+                self.fault(key.prefix(), &error, false);
+                written
+            }
+        }
     }
 }

@@ -132,17 +132,18 @@ impl<B: Backend, S> Cache<B, S> {
             }
             let value = update(self.decode_record(key, stamp, record)?);
             let record = self.encode_record(key, &value, stamp, ttl)?;
-            let result = engine.write::<M>(key, record.clone()).await;
+            let mut result = engine.write::<M>(key, record.clone()).await;
             if result.is_err()
                 && let Some(offline) = engine.backend().capabilities().offline
             {
                 // It may have stored the value although the rest of the backend has not.
-                catch_panic("delete entry", || offline.delete(key))?;
+                let deleted = catch_panic("delete entry", || offline.delete(key));
+                result = engine.with_cleanup(key, result, deleted);
             }
             if clears.is_none() || clears != engine.shared.clears.settled() || !lead.is_known() {
                 // The entry was read before it was cleared, perhaps, or before it was removed in a child process that
                 // goes on with the update, and is stored after.
-                engine.delete::<M>(key).await?;
+                result = engine.with_cleanup(key, result, engine.delete::<M>(key).await);
             }
             let mut lead = lead.computed(match result {
                 Ok(()) => Outcome::Computed { value: record.into(), is_stored: true },
@@ -150,7 +151,7 @@ impl<B: Backend, S> Cache<B, S> {
             });
             while lead.complete() == Completion::MustDelete {
                 lead.set_stored(false);
-                engine.delete::<M>(key).await?;
+                result = engine.with_cleanup(key, result, engine.delete::<M>(key).await);
             }
             if let Some(lease) = lease
                 && let Err(error) = release_lease::<M>(lease).await

@@ -1,3 +1,5 @@
+mod errors;
+
 use std::panic::AssertUnwindSafe;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
