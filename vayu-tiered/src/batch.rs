@@ -122,6 +122,7 @@ impl<F: Backend<Stored = Bytes>> Tiers<F> {
         for ((key, record), result) in batch.entries.iter().zip(&mut results) {
             if let Some(&Some(version)) = versions.get(&key_slot(key))
                 && let Err(error) = self.store_copy(key, record, version)
+                && result.is_ok()
             {
                 *result = Err(error);
             }

@@ -265,17 +265,17 @@ impl<F: Backend<Stored = Bytes>> Tiers<F> {
     }
 
     /// Ends a write with the result of the backing tier. Memory stores the value even if the backing tier
-    /// did not, unless another change of the key slot has begun in the meantime.
+    /// did not, unless another change of the key slot has begun in the meantime. If both fail, the error is that of the
+    /// backing tier.
     pub(crate) fn finish_write(
         &self,
         key: &Key,
         write: Write<'_>,
         result: Option<Result<()>>,
     ) -> Result<()> {
-        if let Some(version) = write.change.finish() {
-            self.store_copy(key, &write.record, version)?;
-        }
-        result.unwrap_or(write.encoded)
+        let version = write.change.finish();
+        let copied = version.map_or(Ok(()), |version| self.store_copy(key, &write.record, version));
+        result.unwrap_or(write.encoded).and(copied)
     }
 
     /// Begins a deletion: removes the key from memory.

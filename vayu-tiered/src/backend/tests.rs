@@ -310,3 +310,18 @@ fn bump_that_fails_keeps_the_memory() {
     let call = || cache.get_or_insert_with(&key(), HOUR, || 2_u64);
     assert_eq!((call(), cache.backend().tier_stats().hits), (1, 0), "it is in memory");
 }
+
+#[test]
+fn error_of_the_backing_tier_is_returned_if_memory_cannot_store_the_value_either() {
+    let server = Server::default();
+    let memory = MemoryOptions::new().max_weight(100, |_, _| panic!("planned panic of a weight"));
+    let cache: ServerCache = Cache::with_backend(TieredBackend::new(memory, server.clone()));
+    let set = || cache.set(&key(), &1_u64, HOUR).expect_err("not stored").kind();
+    assert_eq!(set(), ErrorKind::Panic, "the backing tier has stored it");
+    let other = TieredBackend::new(MemoryOptions::new(), server.clone());
+    let record = Backend::read(&other, &key()).unwrap().expect("a record");
+    server.is_away.store(true, Ordering::SeqCst);
+    assert_eq!(set(), ErrorKind::Backend);
+    let written = Batches::write_many(cache.backend(), vec![(&key(), record)]);
+    assert_eq!(written[0].as_ref().unwrap_err().kind(), ErrorKind::Backend, "in a batch");
+}
