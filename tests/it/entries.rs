@@ -1,6 +1,7 @@
 //! `Entry::set`, `run`, `explain` and refreshes that fail, on every backend.
 
 use std::marker::PhantomData;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -388,28 +389,41 @@ fn explanation_of_faults() {
     let explained = call_entry(&cache).explain();
     assert!(matches!(&explained, Explanation::Unreadable(_)), "{explained}");
     assert!(explained.to_string().starts_with("the backend cannot be read: "), "{explained}");
+}
 
-    #[cached(cache = cache, ttl = "1m", key = "k", handle = page_entry)]
-    fn page(cache: &FileCache) -> u16 {
-        1
-    }
-    let place = tempfile::tempdir().expect("a directory");
-    let cache = FileCache::open(place.path()).expect("a cache");
-    page(&cache);
-    let mut corrupted = 0;
-    for shard in std::fs::read_dir(place.path()).expect("a directory").flatten() {
+/// Damages the only entry of a directory.
+fn damage_file(directory: &Path) {
+    let mut damaged = 0;
+    for shard in std::fs::read_dir(directory).expect("a directory").flatten() {
         for file in std::fs::read_dir(shard.path()).into_iter().flatten().flatten() {
             if file.path().extension().is_some_and(|ending| ending == "v1") {
                 let mut bytes = std::fs::read(file.path()).expect("an entry");
                 *bytes.last_mut().expect("a byte") ^= 1;
                 std::fs::write(file.path(), bytes).expect("written");
-                corrupted += 1;
+                damaged += 1;
             }
         }
     }
-    assert_eq!(corrupted, 1);
-    let explained = page_entry(&cache).explain();
-    assert!(matches!(explained, Explanation::Corrupt(None)), "{explained}");
+    assert_eq!(damaged, 1);
+}
+
+#[test]
+fn corrupt_file_is_explained_in_a_file_cache_and_in_tiers() {
+    fn check<B: Backend, S: Stores<B>>(over: fn(&FileCache) -> Cache<B, S>) {
+        for is_async in [false, true] {
+            let place = tempfile::tempdir().expect("a directory");
+            let writer = FileCache::open(place.path()).expect("a cache");
+            plain(&writer, 1);
+            damage_file(place.path());
+            let cache = over(&writer);
+            let entry = plain_entry(&cache, 1);
+            let explained =
+                if is_async { smol::block_on(entry.explain_async()) } else { entry.explain() };
+            assert!(matches!(explained, Explanation::Corrupt(None)), "{explained}");
+        }
+    }
+    check(FileCache::clone);
+    check(|files| TieredOptions::new().over(files));
 }
 
 #[test]

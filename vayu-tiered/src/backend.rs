@@ -37,6 +37,9 @@ use crate::value::TieredValue;
 ///
 /// Copies that other processes delete, replace or invalidate are invalidated by the
 /// [`InvalidationFeed`] of the backing tier, with the delay of that feed.
+///
+/// The [`Usage`] is that of memory, except for the limit of the size of one entry, the corrupt entries and the values that
+/// were opened with an old key: those are of the backing tier.
 pub struct TieredBackend<F> {
     tiers: Arc<Tiers<F>>,
     // Not only in `tiers`: every hit reads the clock.
@@ -247,11 +250,18 @@ impl<F: Backend<Stored = Bytes>> Clear for TieredBackend<F> {
 }
 
 impl<F: Backend<Stored = Bytes>> ReportUsage for TieredBackend<F> {
-    /// Returns the usage of memory, and of the backing tier the limit on entries and the use of old keys.
+    /// Returns the usage of memory, with what memory does not have from the backing tier: the limit of the size of one entry,
+    /// and the numbers of corrupt entries and of values that were opened with an old key.
+    ///
+    /// The numbers of entries, their weights, limits, evictions, rejections, expirations and sweeps are those of memory alone.
+    /// Those of the backing tier may have another unit and count the same values again: [`backing`](TieredBackend::backing)
+    /// returns the backend that reports them.
     fn usage(&self) -> Usage {
+        let backing = self.tiers.backing.usage();
         let mut usage = BackendExt::usage(&self.tiers.memory);
         usage.max_entry_bytes = self.tiers.max_entry_bytes;
-        usage.opened_with_old_keys = self.tiers.backing.usage().opened_with_old_keys;
+        usage.corrupt_entries = backing.corrupt_entries;
+        usage.opened_with_old_keys = backing.opened_with_old_keys;
         usage
     }
 }

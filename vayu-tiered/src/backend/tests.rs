@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use vayu_core::testing::{MapBackend, watchdog};
 use vayu_core::{Cache, Error, ErrorKind, MessagePack, Serializer, SerializerId};
+use vayu_memory::MemoryBackend;
 
 use super::*;
 use crate::serializer::TieredSerializer;
@@ -309,6 +310,51 @@ fn bump_that_fails_keeps_the_memory() {
     assert!(cache.invalidate_tag("tag").is_err());
     let call = || cache.get_or_insert_with(&key(), HOUR, || 2_u64);
     assert_eq!((call(), cache.backend().tier_stats().hits), (1, 0), "it is in memory");
+}
+
+/// A backing tier that reports a usage with a number in each field.
+#[derive(Debug, Default)]
+struct Measured(MapBackend);
+
+#[async_trait]
+impl Backend for Measured {
+    type Stored = Bytes;
+
+    fn capabilities(&self) -> Capabilities<'_, Bytes> {
+        Capabilities::none().with_usage(self)
+    }
+
+    vayu_core::forward_backend! { |this| this.0 => read write delete read_async write_async delete_async clock }
+}
+
+impl ReportUsage for Measured {
+    fn usage(&self) -> Usage {
+        let mut usage = Usage::default();
+        usage.entries = Some(1001);
+        usage.max_entries = Some(1002);
+        usage.weight = Some(1003);
+        usage.max_weight = Some(1004);
+        usage.max_entry_bytes = Some(1005);
+        usage.evictions = Some(1006);
+        usage.rejections = Some(1007);
+        usage.expirations = Some(1008);
+        usage.corrupt_entries = Some(1009);
+        usage.opened_with_old_keys = Some(1010);
+        usage.sweeps = Some(1011);
+        usage
+    }
+}
+
+#[test]
+fn usage_is_that_of_memory_with_the_corrupt_entries_of_the_backing_tier() {
+    let options = || MemoryOptions::new().max_entries(10).max_weight(100, |_, _| 1);
+    let usage = BackendExt::usage(&TieredBackend::new(options(), Measured::default()));
+    let memory = MemoryBackend::<TieredValue>::with_options(options());
+    let mut expected = BackendExt::usage(&memory);
+    expected.max_entry_bytes = Some(1005);
+    expected.corrupt_entries = Some(1009);
+    expected.opened_with_old_keys = Some(1010);
+    assert_eq!(usage, expected);
 }
 
 #[test]
