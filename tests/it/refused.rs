@@ -1,13 +1,19 @@
 //! Runs that replace a value, and whose own value is not stored or cannot be.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::Deserializer;
 use serde::{Deserialize, Serialize, Serializer as Encoder};
+use vayu::backend::object_store::ObjectStore;
+use vayu::backend::object_store::local::LocalFileSystem;
+use vayu::backend::object_store::memory::InMemory;
 use vayu::backend::{Backend, Serializer};
 use vayu::testing::{ManualClock, watchdog};
-use vayu::{Cache, ErrorKind, FileCache, FileOptions, TieredOptions, cached};
+use vayu::{
+    Cache, ErrorKind, FileCache, FileOptions, ObjectCache, ObjectOptions, TieredOptions, cached,
+};
 
 use crate::{HANG, Runs, until, with_every_backend};
 
@@ -96,7 +102,10 @@ fn replace_by_a_rejected_value<B: Backend, S: Stores<u32, B>>(
 
 #[test]
 fn refresh_whose_value_is_rejected_removes_the_value_before_it() {
-    watchdog(HANG, || with_every_backend!(replace_by_a_rejected_value));
+    watchdog(HANG, || {
+        with_every_backend!(replace_by_a_rejected_value);
+        replace_by_a_rejected_value(|clock| objects_in(InMemory::new(), &clock));
+    });
 }
 
 #[test]
@@ -146,6 +155,15 @@ fn files(directory: &Path, clock: &ManualClock) -> FileCache {
     options.open(directory).expect("a cache")
 }
 
+fn objects_in(store: impl ObjectStore, clock: &ManualClock) -> ObjectCache {
+    let options = ObjectOptions::new().clock(clock.clone()).max_entry_bytes(LIMIT);
+    options.open(Arc::new(store)).expect("a cache")
+}
+
+fn objects(directory: &Path, clock: &ManualClock) -> ObjectCache {
+    objects_in(LocalFileSystem::new_with_prefix(directory).expect("a store"), clock)
+}
+
 /// The value is replaced in one cache. Another cache of the same directory is asked then.
 fn replace_by_a_long_value<B: Backend, S: Stores<String, B>>(
     open: impl Fn(&Path, &ManualClock) -> Cache<B, S>,
@@ -186,19 +204,14 @@ fn refresh_whose_value_is_too_long_removes_the_value_before_it() {
     watchdog(HANG, || {
         replace_by_a_long_value(files);
         replace_by_a_long_value(|place, clock| TieredOptions::new().over(&files(place, clock)));
+        replace_by_a_long_value(objects);
     });
 }
 
 #[cached(cache = cache, ttl = "1h", prefix = "pages", skip(cache, lengths, is_forced), each = ids,
     refresh_if = is_forced, cache_if = |page: &String| !page.is_empty())]
-fn pages(cache: &FileCache, is_forced: bool, lengths: &[usize], ids: &[usize]) -> Vec<String> {
-    ids.iter().map(|id| "x".repeat(lengths[*id])).collect()
-}
-
-#[cached(cache = cache, ttl = "1h", prefix = "pages", skip(cache, lengths, is_forced), each = ids,
-    refresh_if = is_forced, cache_if = |page: &String| !page.is_empty())]
-async fn pages_async(
-    cache: &FileCache,
+fn pages<B: Backend, S: Stores<String, B>>(
+    cache: &Cache<B, S>,
     is_forced: bool,
     lengths: &[usize],
     ids: &[usize],
@@ -206,11 +219,23 @@ async fn pages_async(
     ids.iter().map(|id| "x".repeat(lengths[*id])).collect()
 }
 
-#[test]
-fn refreshed_elements_whose_values_are_not_stored_lose_the_values_before_them() {
+#[cached(cache = cache, ttl = "1h", prefix = "pages", skip(cache, lengths, is_forced), each = ids,
+    refresh_if = is_forced, cache_if = |page: &String| !page.is_empty())]
+async fn pages_async<B: Backend, S: Stores<String, B>>(
+    cache: &Cache<B, S>,
+    is_forced: bool,
+    lengths: &[usize],
+    ids: &[usize],
+) -> Vec<String> {
+    ids.iter().map(|id| "x".repeat(lengths[*id])).collect()
+}
+
+fn replace_elements<B: Backend, S: Stores<String, B>>(
+    open: impl Fn(&Path, &ManualClock) -> Cache<B, S>,
+) {
     for is_async in [false, true] {
         let (directory, clock) = (tempfile::tempdir().expect("a directory"), ManualClock::new());
-        let cache = files(directory.path(), &clock);
+        let cache = open(directory.path(), &clock);
         let ask = |is_forced, lengths: [usize; 3]| {
             let pages = if is_async {
                 smol::block_on(pages_async(&cache, is_forced, &lengths, &[0, 1, 2]))
@@ -224,6 +249,14 @@ fn refreshed_elements_whose_values_are_not_stored_lose_the_values_before_them() 
         assert_eq!(ask(false, [30, 31, 32]), [30, 31, 22], "async {is_async}");
         assert_eq!(cache.stats().errors, 1, "one is too long");
     }
+}
+
+#[test]
+fn refreshed_elements_whose_values_are_not_stored_lose_the_values_before_them() {
+    watchdog(HANG, || {
+        replace_elements(files);
+        replace_elements(objects);
+    });
 }
 
 /// A number that the serializer refuses if it is odd.
@@ -245,23 +278,31 @@ impl<'de> Deserialize<'de> for Even {
     }
 }
 
+#[cached(cache = cache, ttl = "1h", prefix = "even", key = "k", handle = even_entry)]
+fn even<B: Backend, S: Stores<Even, B>>(cache: &Cache<B, S>, n: u32) -> Even {
+    Even(n)
+}
+
+#[cached(cache = cache, ttl = "1h", prefix = "even async", key = "k", handle = even_async_entry)]
+async fn even_async<B: Backend, S: Stores<Even, B>>(cache: &Cache<B, S>, n: u32) -> Even {
+    Even(n)
+}
+
+fn replace_by_a_value_that_cannot_be_encoded<B: Backend, S: Stores<Even, B>>(cache: &Cache<B, S>) {
+    assert_eq!((even(cache, 2), even(cache, 4)), (Even(2), Even(2)));
+    assert_eq!(even_entry(cache, 5).refresh(), Even(5));
+    assert_eq!((even(cache, 6), cache.stats().errors_of(ErrorKind::Encode)), (Even(6), 1));
+    let ask = |n| smol::block_on(even_async(cache, n));
+    assert_eq!((ask(2), ask(4)), (Even(2), Even(2)));
+    assert_eq!(smol::block_on(even_async_entry(cache, 5).refresh_async()), Even(5));
+    assert_eq!((ask(6), cache.stats().errors_of(ErrorKind::Encode)), (Even(6), 2));
+}
+
 #[test]
 fn refresh_whose_value_cannot_be_encoded_removes_the_value_before_it() {
-    #[cached(cache = cache, ttl = "1h", key = "k", handle = even_entry)]
-    fn even(cache: &FileCache, n: u32) -> Even {
-        Even(n)
-    }
-    #[cached(cache = cache, ttl = "1h", key = "k", handle = even_async_entry)]
-    async fn even_async(cache: &FileCache, n: u32) -> Even {
-        Even(n)
-    }
-    let (directory, clock) = (tempfile::tempdir().expect("a directory"), ManualClock::new());
-    let cache = files(directory.path(), &clock);
-    assert_eq!((even(&cache, 2), even(&cache, 4)), (Even(2), Even(2)));
-    assert_eq!(even_entry(&cache, 5).refresh(), Even(5));
-    assert_eq!((even(&cache, 6), cache.stats().errors_of(ErrorKind::Encode)), (Even(6), 1));
-    let ask = |n| smol::block_on(even_async(&cache, n));
-    assert_eq!((ask(2), ask(4)), (Even(2), Even(2)));
-    assert_eq!(smol::block_on(even_async_entry(&cache, 5).refresh_async()), Even(5));
-    assert_eq!((ask(6), cache.stats().errors_of(ErrorKind::Encode)), (Even(6), 2));
+    watchdog(HANG, || {
+        let (directory, clock) = (tempfile::tempdir().expect("a directory"), ManualClock::new());
+        replace_by_a_value_that_cannot_be_encoded(&files(directory.path(), &clock));
+        replace_by_a_value_that_cannot_be_encoded(&objects_in(InMemory::new(), &clock));
+    });
 }

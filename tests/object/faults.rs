@@ -175,7 +175,8 @@ fn object_that_is_too_long_is_neither_written_nor_read() {
         let store = FaultyStore::new();
         let small = cache_with(&store, ObjectOptions::new().max_entry_bytes(200));
         let key = Key::from_text("a", "b");
-        assert!(small.set(&key, &vec![0_u8; 1000], HOUR).is_err());
+        let error = small.set(&key, &vec![0_u8; 1000], HOUR).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Configuration);
         cache(&store).set(&key, &vec![0_u8; 1000], HOUR).unwrap();
         assert_eq!(small.get::<Vec<u8>>(&key).unwrap(), None);
         assert_eq!(small.backend().usage().corrupt_entries, Some(1));

@@ -432,7 +432,8 @@ fn oversized_entry_is_neither_written_nor_read() {
         let small = options().max_entry_bytes(1000).connect(shared().url()).unwrap();
         let large = options().connect(shared().url()).unwrap();
         let long = "x".repeat(10_000);
-        assert_eq!(small.set(&key(1), &long, MINUTE).unwrap_err().kind(), ErrorKind::Backend);
+        let error = small.set(&key(1), &long, MINUTE).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Configuration);
         large.set(&key(1), &long, MINUTE).unwrap();
         assert_eq!(large.get::<String>(&key(1)).unwrap(), Some(long));
         assert_eq!(small.get::<String>(&key(1)).unwrap(), None);

@@ -33,7 +33,7 @@ impl EntryCodec {
     ///
     /// # Errors
     ///
-    /// When there are too many.
+    /// [`ErrorKind::Configuration`] when there are too many: a later attempt would fail as well.
     pub fn encode(&self, key: &Key, record: &Record<Bytes>) -> Result<(WireKey, Vec<u8>)> {
         let (label, key) = (key.label(), WireKey::new(key));
         let bytes = if self.hides_arguments {
@@ -43,7 +43,7 @@ impl EntryCodec {
         };
         if bytes.len() as u64 > self.max_entry_bytes {
             return Err(Error::new(
-                ErrorKind::Backend,
+                ErrorKind::Configuration,
                 format!("entry longer than {} bytes", self.max_entry_bytes),
             ));
         }
