@@ -1,7 +1,10 @@
 //! Runs that replace a value, and whose own value is not stored or cannot be.
 
+use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use serde::de::Deserializer;
@@ -12,10 +15,11 @@ use vayu::backend::object_store::memory::InMemory;
 use vayu::backend::{Backend, Serializer};
 use vayu::testing::{ManualClock, watchdog};
 use vayu::{
-    Cache, ErrorKind, FileCache, FileOptions, ObjectCache, ObjectOptions, TieredOptions, cached,
+    Cache, ErrorKind, FileCache, FileOptions, Key, ObjectCache, ObjectOptions, TieredOptions,
+    cached,
 };
 
-use crate::{HANG, Runs, until, with_every_backend};
+use crate::{HANG, Runs, poll, until, with_every_backend};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const LIMIT: u64 = 4096;
@@ -125,6 +129,154 @@ fn refresh_in_the_background_whose_value_is_rejected_removes_the_value_before_it
         until(|| run_entry(cache.clone()).peek().expect("read").is_none());
         assert_eq!((run(cache.clone()), RUNS.get()), (3, 3));
     });
+}
+
+/// The end of a run, which a test sets.
+#[derive(Default)]
+struct RunEnd(Mutex<Option<Result<u32, String>>>);
+
+impl RunEnd {
+    fn set(&self, run: Result<u32, String>) {
+        *self.0.lock().expect("no panic") = Some(run);
+    }
+
+    async fn reached(&self) -> Result<u32, String> {
+        let take = || self.0.lock().expect("no panic").take();
+        std::future::poll_fn(|_| take().map_or(Poll::Pending, Poll::Ready)).await
+    }
+}
+
+#[cached(cache = cache, ttl = "1h", prefix = "overtaken", skip(cache, is_forced, end), cache_if = |level: &u32| *level > 0,
+    refresh_if = is_forced)]
+async fn overtaken<B: Backend, S: Stores<u32, B>>(
+    cache: &Cache<B, S>,
+    is_forced: bool,
+    end: &RunEnd,
+    id: u8,
+) -> Result<u32, String> {
+    end.reached().await
+}
+
+#[cached(cache = cache, ttl = "1h", prefix = "overtaken each", skip(cache, is_forced, end), each = ids,
+    cache_if = |level: &u32| *level > 0, refresh_if = is_forced)]
+async fn overtaken_each<B: Backend, S: Stores<u32, B>>(
+    cache: &Cache<B, S>,
+    is_forced: bool,
+    end: &RunEnd,
+    ids: &[u8],
+) -> Result<Vec<u32>, String> {
+    Ok(vec![end.reached().await?; ids.len()])
+}
+
+/// Leaves out the elements whose value would be zero.
+#[cached(cache = cache, ttl = "1h", prefix = "overtaken map", skip(cache, is_forced, end), each = ids,
+    refresh_if = is_forced)]
+async fn overtaken_map<B: Backend, S: Stores<u32, B>>(
+    cache: &Cache<B, S>,
+    is_forced: bool,
+    end: &RunEnd,
+    ids: &[u8],
+) -> Result<HashMap<u8, u32>, String> {
+    let level = end.reached().await?;
+    Ok(ids.iter().filter(|_| level > 0).map(|id| (*id, level)).collect())
+}
+
+/// The function whose refresh is slow.
+#[derive(Debug, Clone, Copy)]
+enum Overtaken {
+    Single,
+    Each,
+    Map,
+}
+
+/// Polls a call that waits until it has taken each step before that: some backends are not ready at once.
+fn poll_all_steps<T>(mut call: Pin<&mut impl Future<Output = T>>) {
+    assert!((0..20).all(|_| poll(call.as_mut()).is_pending()));
+}
+
+/// A refresh ends without a value that is stored after another one has replaced it, which has waited for it for the longest time.
+fn overtake<B: Backend, S: Stores<u32, B>>(
+    function: Overtaken,
+    open: impl Fn(ManualClock) -> Cache<B, S>,
+) {
+    let down = || Err("down".to_owned());
+    // Whether the newer run ends first, its output, and what is cached after each of the two ends.
+    for (is_first, newer, cached) in [
+        (true, Ok(2), [Some(2), Some(2)]),
+        (true, down(), [Some(1), None]),
+        (false, Ok(2), [None, Some(2)]),
+        (false, down(), [None, None]),
+    ] {
+        let how = format!("the newer run ends first ({is_first}) with {newer:?}");
+        let clock = ManualClock::new();
+        let cache = open(clock.clone()).with_max_wait(MINUTE);
+        let prefix = match function {
+            Overtaken::Single => "overtaken",
+            Overtaken::Each => "overtaken each",
+            Overtaken::Map => "overtaken map",
+        };
+        let key = Key::new(prefix, &(0_u8,)).expect("a key");
+        let call = async |is_forced, end: &RunEnd| match function {
+            Overtaken::Single => overtaken(&cache, is_forced, end, 0).await,
+            Overtaken::Each => {
+                overtaken_each(&cache, is_forced, end, &[0]).await.map(|values| values[0])
+            }
+            Overtaken::Map => {
+                let values = overtaken_map(&cache, is_forced, end, &[0]).await;
+                values.map(|values| values.get(&0).copied().unwrap_or_default())
+            }
+        };
+        let [first, slow, other] = [(); 3].map(|()| RunEnd::default());
+        first.set(Ok(1));
+        assert_eq!(smol::block_on(call(false, &first)), Ok(1));
+        clock.advance(Duration::from_secs(1));
+        let mut slow_call = pin!(call(true, &slow));
+        let mut other_call = pin!(call(true, &other));
+        poll_all_steps(slow_call.as_mut());
+        poll_all_steps(other_call.as_mut());
+        clock.advance(MINUTE);
+        poll_all_steps(other_call.as_mut());
+        let mut end_slow = || {
+            slow.set(Ok(0));
+            assert_eq!(smol::block_on(slow_call.as_mut()), Ok(0), "{how}");
+        };
+        let mut end_other = || {
+            other.set(newer.clone());
+            assert_eq!(smol::block_on(other_call.as_mut()), newer, "{how}");
+        };
+        let mut ends: [&mut dyn FnMut(); 2] = [&mut end_slow, &mut end_other];
+        if is_first {
+            ends.reverse();
+        }
+        for (end, cached) in ends.into_iter().zip(cached) {
+            end();
+            assert_eq!(cache.get::<u32>(&key).expect("read"), cached, "{how}");
+        }
+    }
+}
+
+#[test]
+fn slow_refresh_whose_value_is_rejected_removes_an_older_value_and_not_a_newer_one() {
+    fn overtake_single<B: Backend, S: Stores<u32, B>>(open: impl Fn(ManualClock) -> Cache<B, S>) {
+        overtake(Overtaken::Single, open);
+    }
+    watchdog(HANG, || with_every_backend!(overtake_single));
+}
+
+#[test]
+fn slow_batch_whose_value_is_rejected_removes_an_older_value_and_not_a_newer_one() {
+    fn overtake_each<B: Backend, S: Stores<u32, B>>(open: impl Fn(ManualClock) -> Cache<B, S>) {
+        overtake(Overtaken::Each, open);
+    }
+    watchdog(HANG, || with_every_backend!(overtake_each));
+}
+
+#[test]
+fn slow_batch_without_the_element_removes_an_older_value_and_not_a_newer_one() {
+    fn overtake_map<B: Backend, S: Stores<u32, B>>(open: impl Fn(ManualClock) -> Cache<B, S>) {
+        overtake(Overtaken::Map, open);
+    }
+    watchdog(HANG, || with_every_backend!(overtake_map));
 }
 
 #[cached(

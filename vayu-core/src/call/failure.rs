@@ -7,7 +7,7 @@ use crate::cache::CachedError;
 use crate::call::typed::TypedCall;
 use crate::call::{Call, ComputeReason, FnProperties};
 use crate::error::{ErrorKind, Result};
-use crate::flight::{Completion, Flight, Lead, Outcome, StorePermission};
+use crate::flight::{Completion, Flight, Lead, Outcome};
 use crate::io::Io;
 use crate::observer::CallTimes;
 use crate::outcome::CallOutcome;
@@ -39,13 +39,14 @@ impl<B: Backend, F: FnProperties> Call<'_, B, F> {
         self.read_absent();
     }
 
-    /// Completes the flight of a run whose value is not stored, and deletes the value before it, which is not to be served after
-    /// a newer one.
+    /// Completes the flight of a run whose value is not stored. If it has the permission, it deletes the value before it, which
+    /// is not to be served after a newer one.
     pub(super) async fn complete_with_deletion<M: Io>(
         &self,
         lead: &mut Lead<'_, Record<B::Stored>>,
+        may_delete: bool,
     ) {
-        if lead.begin_store() == StorePermission::Granted {
+        if may_delete {
             self.delete_old::<M>().await;
         }
         while lead.fail(false, || Outcome::NotShareable) == Completion::MustDelete {

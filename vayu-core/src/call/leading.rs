@@ -11,7 +11,7 @@ use crate::backend::{Backend, Lease, LeaseGuard};
 use crate::cache::{self, CachedError};
 use crate::call::failure::{is_refused, replaces_value};
 use crate::call::kept::{Kept, PreviousRecord};
-use crate::call::read::read;
+use crate::call::read::{may_replace, read};
 use crate::call::steps::{Step, StepResult, Steps};
 use crate::call::typed::{Frame, TypedCall, UntypedCall};
 use crate::call::{CachedFn, ComputeReason, FnProperties, remaining_ttl};
@@ -299,12 +299,7 @@ fn complete_record_now<B: Backend>(
         let is_repeatable = call.encodes_alike() && previous.is_none();
         let mut shared = (!is_repeatable).then(|| QuietDrop::from(record.clone()));
         let permission = lead.begin_store();
-        let may_store = call.can_store()
-            && match permission {
-                StorePermission::Granted => true,
-                StorePermission::Refused => false,
-                StorePermission::UnlessNewer => is_newest_now(call, *started, typed),
-            };
+        let may_store = call.can_store() && may_replace_now(call, permission, *started, typed);
         let mut is_stored = false;
         if may_store {
             let fresh_until = record.fresh_until();
@@ -328,7 +323,8 @@ fn complete_record_now<B: Backend>(
             call.ok_or_count(run_blocking(call.engine.delete::<Blocking>(call.key)));
         }
     } else if replaces_value(reason, lead) && typed.has_value() {
-        run_blocking(call.complete_with_deletion::<Blocking>(lead));
+        let may_delete = may_replace_now(call, lead.begin_store(), *started, typed);
+        run_blocking(call.complete_with_deletion::<Blocking>(lead, may_delete));
     } else {
         call.complete_without_record(lead, ended.saturating_since(*began), typed);
     }
@@ -357,6 +353,21 @@ fn encode_again<B: Backend>(
     match call.encode_or_count(typed, compute_time, created) {
         Some(record) => Outcome::Computed { value: record.into(), is_stored },
         None => Outcome::NotShareable,
+    }
+}
+
+/// [`may_replace`] for a backend in the memory of this process.
+#[inline]
+fn may_replace_now<B: Backend>(
+    call: &UntypedCall<'_, B>,
+    permission: StorePermission,
+    started: Timestamp,
+    typed: &dyn TypedCall<B>,
+) -> bool {
+    match permission {
+        StorePermission::Granted => true,
+        StorePermission::Refused => false,
+        StorePermission::UnlessNewer => is_newest_now(call, started, typed),
     }
 }
 
@@ -449,14 +460,7 @@ pub(super) async fn complete<'a, M: Io, B: Backend>(
         let replaces = replaces_value(&reason, &lead);
         let mut lead = lead.computed(Outcome::computed(record.clone()));
         let may_store = call.can_store()
-            && match lead.begin_store() {
-                StorePermission::Granted => true,
-                StorePermission::Refused => false,
-                StorePermission::UnlessNewer => match read::<M, B>(&call).await {
-                    Some(found) => !steps.is(&call, None, Step::IsNewer(found, started)).await,
-                    None => true,
-                },
-            };
+            && may_replace::<M, B>(&call, lead.begin_store(), started, None, steps).await;
         let fresh_until = record.fresh_until();
         let is_stored = if !may_store {
             drop_quietly(record);
@@ -485,7 +489,8 @@ pub(super) async fn complete<'a, M: Io, B: Backend>(
             call.ok_or_count(call.engine.delete::<M>(call.key).await);
         }
     } else if deletes {
-        call.complete_with_deletion::<M>(&mut lead).await;
+        let may_delete = may_replace::<M, B>(&call, lead.begin_store(), started, None, steps).await;
+        call.complete_with_deletion::<M>(&mut lead, may_delete).await;
     }
     release_lease::<M, B>(&call, lease).await;
     let times = CallTimes { ttl_left, ..CallTimes::computed(compute_time) };

@@ -371,3 +371,14 @@ pub(super) fn within<T>(flight: Option<FlightId>, blocks: bool, code: impl FnOnc
         Some(flight) => enter_polled(flight, code),
     }
 }
+
+/// Does work that has no steps as part of a flight, if there is one.
+pub(super) async fn part_of_flights<M: Io, T: Future>(
+    flight: Option<FlightId>,
+    work: T,
+) -> T::Output {
+    match flight {
+        Some(flight) => M::lead(flight, work).await,
+        None => work.await,
+    }
+}

@@ -5,7 +5,7 @@ use std::mem;
 use crate::backend::{Backend, Lease};
 use crate::call::ComputeReason;
 use crate::call::batch::runner::{Failed, Part, Role, Runner};
-use crate::call::batch::steps::part_of_flights;
+use crate::call::steps::part_of_flights;
 use crate::io::Io;
 
 impl<'a, B: Backend> Runner<'a, B> {

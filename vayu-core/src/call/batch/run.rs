@@ -7,16 +7,16 @@ use tracing::Span;
 use crate::backend::{Backend, LeaseGuard};
 use crate::call::background_refresh::CountPanic;
 use crate::call::batch::runner::{Failed, Part, Role, Runner};
-use crate::call::batch::steps::{Ran, Run, part_of_flights};
+use crate::call::batch::steps::{Ran, Run};
 use crate::call::failure::{is_refused, replaces_value};
 use crate::call::leading::{Leading, release_lease};
-use crate::call::read::read;
-use crate::call::steps::{NoRecord, Step, StepOf, StepResult, Steps, within};
+use crate::call::read::may_replace;
+use crate::call::steps::{NoRecord, Step, StepOf, StepResult, Steps, part_of_flights, within};
 use crate::call::typed::UntypedCall;
 use crate::call::{ComputeReason, remaining_ttl};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind};
-use crate::flight::{Completion, Computed, FlightId, Lead, Outcome, StorePermission};
+use crate::flight::{Completion, Computed, FlightId, Lead, Outcome};
 use crate::io::Io;
 use crate::log;
 use crate::observer::CallTimes;
@@ -134,7 +134,9 @@ impl<'a, B: Backend> Runner<'a, B> {
                 Role::Bypass => continue,
             };
             if !has_value {
-                part_of_flights::<M, _>(flight, leave_out::<M, B>(leading, compute_time)).await;
+                let steps = self.of(place);
+                let end = leave_out::<M, B>(leading, compute_time, &steps);
+                part_of_flights::<M, _>(flight, end).await;
                 continue;
             }
             let Leading { lease, mut lead, reason, call, started, .. } = leading;
@@ -166,7 +168,11 @@ impl<'a, B: Backend> Runner<'a, B> {
                             self.complete_failed(place, &call, &mut lead, &outcome).await;
                         }
                         NoRecord::Value if replaces_value(&reason, &lead) => {
-                            let end = call.complete_with_deletion::<M>(&mut lead);
+                            let (permission, steps) = (lead.begin_store(), self.of(place));
+                            let may_delete =
+                                may_replace::<M, B>(&call, permission, started, flight, &steps)
+                                    .await;
+                            let end = call.complete_with_deletion::<M>(&mut lead, may_delete);
                             part_of_flights::<M, _>(flight, end).await;
                         }
                         NoRecord::Value | NoRecord::Failure(None) => {
@@ -267,21 +273,11 @@ impl<'a, B: Backend> Runner<'a, B> {
         // Not shared references: the future is `Send` although a lease is not `Sync`.
         for (place, element) in storing.iter_mut().enumerate() {
             let call = &element.call;
-            let may_store = call.can_store()
-                && match element.lead.begin_store() {
-                    StorePermission::Granted => true,
-                    StorePermission::Refused => false,
-                    StorePermission::UnlessNewer => {
-                        match part_of_flights::<M, _>(self.flight, read::<M, B>(call)).await {
-                            Some(found) => {
-                                let (flight, started) = (self.flight, element.started);
-                                let step = Step::IsNewer(found, started);
-                                !self.of(element.place).is(call, flight, step).await
-                            }
-                            None => true,
-                        }
-                    }
-                };
+            let (flight, steps) = (self.flight, self.of(element.place));
+            let may_store = call.can_store() && {
+                let permission = element.lead.begin_store();
+                may_replace::<M, B>(call, permission, element.started, flight, &steps).await
+            };
             let Some(record) = element.record.take() else { continue };
             if !may_store {
                 element.set_stored(false);
@@ -351,11 +347,15 @@ fn unpaired(ran: &Ran) -> Option<Error> {
 }
 
 /// Ends the flight of an element that the function has left out. There is no such value: one past its ttl is deleted.
-async fn leave_out<M: Io, B: Backend>(leading: Leading<'_, B>, compute_time: Duration) {
-    let Leading { lease, lead, reason, call, .. } = leading;
-    let is_stored = !matches!(reason, ComputeReason::Miss(_));
+async fn leave_out<M: Io, B: Backend>(
+    leading: Leading<'_, B>,
+    compute_time: Duration,
+    steps: &impl Steps<B>,
+) {
+    let Leading { lease, lead, reason, call, started, .. } = leading;
+    let replaces = replaces_value(&reason, &lead);
     let mut lead = lead.computed(Outcome::NotShareable);
-    if is_stored && lead.begin_store() == StorePermission::Granted {
+    if replaces && may_replace::<M, B>(&call, lead.begin_store(), started, None, steps).await {
         call.ok_or_count(call.engine.delete::<M>(call.key).await);
     }
     while lead.complete() == Completion::MustDelete {

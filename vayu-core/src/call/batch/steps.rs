@@ -4,7 +4,7 @@
 //! [step](crate::call::steps) of an element, which is performed with the frame of that, for a run of the function, and for an error of
 //! the whole batch.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 
 use tracing::{Instrument, Span};
 
@@ -13,7 +13,9 @@ use crate::cache::Engine;
 use crate::call::batch::lookup::SAME_TIME;
 use crate::call::batch::{BatchBody, Unusable};
 use crate::call::lookup::{Begun, Rest, classify};
-use crate::call::steps::{Driver, Exchange, ResultOf, Step, StepOf, StepResult, Steps, within};
+use crate::call::steps::{
+    Driver, Exchange, ResultOf, Step, StepOf, StepResult, Steps, part_of_flights, within,
+};
 use crate::call::typed::{Frame, TypedCall, UntypedCall};
 use crate::call::{CachedFn, Call, FnOutput, Properties};
 use crate::error::Result;
@@ -351,16 +353,5 @@ fn ran_without_values<D: BatchBody>(output: &Unusable<D::Output>, flight: Option
         Unusable::Unpaired { wanted, found, .. } => {
             Ran::Unpaired { wanted: *wanted, found: *found }
         }
-    }
-}
-
-/// Does work of a batch that has no steps, as part of the flights that it leads.
-pub(super) async fn part_of_flights<M: Io, T: Future>(
-    flight: Option<FlightId>,
-    work: T,
-) -> T::Output {
-    match flight {
-        Some(flight) => M::lead(flight, work).await,
-        None => work.await,
     }
 }
