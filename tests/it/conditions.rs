@@ -1,8 +1,8 @@
 //! `refresh_if` and `bypass_if`: conditions on the arguments.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use vayu::backend::{Backend, Serializer};
@@ -10,6 +10,8 @@ use vayu::testing::{ManualClock, watchdog};
 use vayu::{Cache, MemoryCache, MemoryOptions, cached};
 
 use crate::{HANG, Runs, until, with_every_backend};
+
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// The way in which a call uses the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -278,4 +280,41 @@ fn request_of_an_entry_ends_with_a_call_that_bypasses_the_cache() {
         assert_eq!(entry_async(7, true).refresh_async().await, 3, "cached");
         assert_eq!(entry_async(7, true).run_async().await, 3, "cached");
     });
+}
+
+#[test]
+fn call_evaluates_its_conditions_first_and_then_the_cache_also_if_it_bypasses_that() {
+    static EVALUATED: Mutex<Vec<&str>> = Mutex::new(Vec::new());
+    fn note<T>(name: &'static str, value: T) -> T {
+        EVALUATED.lock().expect("no panic").push(name);
+        value
+    }
+
+    #[cached(
+        cache = note("cache", cache), ttl = note("ttl", MINUTE), stale = note("stale", MINUTE),
+        key = note("key", "k"), include(note("include", 1)),
+        bypass_if = note("bypass_if", mode == Mode::Bypass), refresh_if = note("refresh_if", mode == Mode::Refresh)
+    )]
+    fn ordered(cache: &MemoryCache, mode: Mode) -> u8 {
+        note("body", 1)
+    }
+
+    #[cached(
+        cache = note("cache", cache), ttl = note("ttl", MINUTE), stale = note("stale", MINUTE),
+        key = note("key", "k"), include(note("include", 1)),
+        bypass_if = note("bypass_if", mode == Mode::Bypass), refresh_if = note("refresh_if", mode == Mode::Refresh)
+    )]
+    async fn ordered_async(cache: &MemoryCache, mode: Mode) -> u8 {
+        note("body", 1)
+    }
+
+    let order = ["bypass_if", "refresh_if", "cache", "ttl", "stale", "key", "include", "body"];
+    for mode in [Mode::Normal, Mode::Refresh, Mode::Bypass] {
+        let cache = MemoryCache::new();
+        ordered(&cache, mode);
+        assert_eq!(std::mem::take(&mut *EVALUATED.lock().expect("no panic")), order, "{mode:?}");
+        let cache = MemoryCache::new();
+        smol::block_on(ordered_async(&cache, mode));
+        assert_eq!(std::mem::take(&mut *EVALUATED.lock().expect("no panic")), order, "{mode:?}");
+    }
 }
