@@ -85,7 +85,7 @@ fn cache_with(hook: fn(&FailingCache)) -> FailingCache {
     cache
 }
 
-/// Checks that a change returns the error of its write, and that the errors of so many deletes are counted: those of the
+/// Checks that a change returns the error of its write, and that the errors of this number of deletes are counted: those of the
 /// backend, and those of its part for offline use.
 fn check<T: Debug>(
     hook: fn(&FailingCache),
