@@ -292,7 +292,7 @@ fn call_evaluates_its_conditions_first_and_then_the_cache_also_if_it_bypasses_th
 
     #[cached(
         cache = note("cache", cache), ttl = note("ttl", MINUTE), stale = note("stale", MINUTE),
-        key = note("key", "k"), include(note("include", 1)),
+        key = note("key", "k"), include(note("include", 1)), prefix = note("prefix", "p"),
         bypass_if = note("bypass_if", mode == Mode::Bypass), refresh_if = note("refresh_if", mode == Mode::Refresh)
     )]
     fn ordered(cache: &MemoryCache, mode: Mode) -> u8 {
@@ -301,14 +301,15 @@ fn call_evaluates_its_conditions_first_and_then_the_cache_also_if_it_bypasses_th
 
     #[cached(
         cache = note("cache", cache), ttl = note("ttl", MINUTE), stale = note("stale", MINUTE),
-        key = note("key", "k"), include(note("include", 1)),
+        key = note("key", "k"), include(note("include", 1)), prefix = note("prefix", "p"),
         bypass_if = note("bypass_if", mode == Mode::Bypass), refresh_if = note("refresh_if", mode == Mode::Refresh)
     )]
     async fn ordered_async(cache: &MemoryCache, mode: Mode) -> u8 {
         note("body", 1)
     }
 
-    let order = ["bypass_if", "refresh_if", "cache", "ttl", "stale", "key", "include", "body"];
+    let order =
+        ["bypass_if", "refresh_if", "cache", "ttl", "stale", "key", "include", "prefix", "body"];
     for mode in [Mode::Normal, Mode::Refresh, Mode::Bypass] {
         let cache = MemoryCache::new();
         ordered(&cache, mode);

@@ -20,6 +20,7 @@ mod batch_handle;
 mod batch_spawn;
 mod batches;
 mod caches;
+mod call_time;
 mod conditions;
 mod directory;
 mod ends;

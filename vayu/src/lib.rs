@@ -254,9 +254,9 @@
 //! as a miss. `bypass_if` has precedence. The methods of an [`Entry`] do not evaluate the conditions, except where they call the
 //! function.
 //!
-//! Each call evaluates `bypass_if` and `refresh_if` first, then `cache`, `serializer`, `ttl`, the other times, `key` and
-//! `include`. With `each`, `key` and `include` are evaluated for each element, and where an argument is a pattern, `key` is the
-//! first of all. `tags` and `label` are evaluated where they are needed. A call that bypasses the cache evaluates `cache` too,
+//! Each call evaluates `bypass_if` and `refresh_if` first, then `cache`, `serializer`, `ttl`, the other times, `key`,
+//! `include` and `prefix`. With `each`, `key` and `include` are evaluated for each element; in other functions, where an argument
+//! is a pattern, `key` is the first of all. `tags` and `label` are evaluated where they are needed. A call that bypasses the cache evaluates `cache` too,
 //! which counts the call: an `unwrap` in it panics whatever `bypass_if` is. A cache that is optional is one that is
 //! [off](guide::recipes).
 //!

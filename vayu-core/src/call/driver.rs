@@ -231,7 +231,9 @@ pub(super) fn prepare_miss_now<'a, B: Backend, R>(
     let (flights, reason) = (call.engine.flights(), ComputeReason::Miss(None));
     let join = match flights.start(call.key, call.stamp, before) {
         Some((lead, false)) => {
-            let (lease, previous, started, began) = (None, None, call.began, call.began);
+            // Not the time at which the call began: its key was made since.
+            let began = call.engine.now_inline();
+            let (lease, previous, started) = (None, None, began);
             let leading = Leading { lease, lead, reason, call, started, began, previous };
             return ready(Prepared::Lead(leading));
         }

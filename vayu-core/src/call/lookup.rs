@@ -66,9 +66,10 @@ pub(super) trait Moment<B: Backend> {
     }
 }
 
-/// The start of a call.
+/// The start of a call: its time.
 ///
-/// It precedes the key: while the clock is read, there are no words of a key that would have to be kept.
+/// It precedes a key that consists of arguments alone: while the clock is read, there are no words of a key that would have to be
+/// kept. It follows one with an expression of the attribute, which may take any time.
 #[derive(Debug, Clone, Copy)]
 pub struct Start(Timestamp);
 

@@ -4,7 +4,7 @@
 
 use loom::sync::Arc;
 use loom::thread;
-use vayu_core::{AnyValue, Key, Record, Timestamp};
+use vayu_core::{AnyValue, InlineValue, Key, Record, Timestamp};
 
 use crate::table::{Limits, Table, Written};
 
@@ -28,15 +28,18 @@ fn keys() -> [Key; 3] {
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     Words,
+    /// Words of another type.
+    LongWords,
     Held,
 }
 
-use self::Kind::{Held, Words};
+use self::Kind::{Held, LongWords, Words};
 
 fn write(table: &Table<AnyValue>, key: &Key, number: u32, kind: Kind) {
     let at = Timestamp::from_micros(number.into());
     let value = match kind {
         Words => AnyValue::new(number),
+        LongWords => AnyValue::new(u64::from(number)),
         Held => AnyValue::new((number,)),
     };
     let record = Record::new(value, at, at).with_schema(number.into());
@@ -212,6 +215,46 @@ fn two_writers_of_a_key_leave_one_entry() {
         writer.join().expect("a thread");
         assert!(matches!(found, 1 | 2) && read(&table, &key).is_some());
         assert!(remove(&table, &key) && !remove(&table, &key));
+    });
+}
+
+/// Reads a number that is a `u32`, which is one if there is any.
+fn read_one(table: &Table<AnyValue>, key: &Key) -> Option<()> {
+    let kind = AnyValue::new(0_u32).to_inline().map(InlineValue::kind);
+    table.read_words(key, kind, |record| {
+        check(&record, 1);
+        assert_eq!(record.value()[1], 1);
+    })
+}
+
+/// Reads an entry in another thread, while `other` is done.
+fn while_one_is_read(other: impl Fn(&Table<AnyValue>, &Key) + Send + Sync + 'static) {
+    model(move || {
+        let (table, [key, ..]) = (table(2), keys());
+        write(&table, &key, 1, Words);
+        let reader = {
+            let (table, key) = (Arc::clone(&table), key.clone());
+            thread::spawn(move || read_one(&table, &key))
+        };
+        other(&table, &key);
+        reader.join().expect("a thread");
+    });
+}
+
+/// The mark of one reader changes the state that the other one expects.
+#[test]
+fn readers_that_mark_an_entry_at_once_change_nothing_else() {
+    while_one_is_read(|table, key| {
+        read_one(table, key);
+        assert_eq!(read(table, key), Some(1));
+    });
+}
+
+#[test]
+fn value_that_is_replaced_by_one_of_another_kind_is_not_returned() {
+    while_one_is_read(|table, key| {
+        write(table, key, 2, LongWords);
+        assert!(read_one(table, key).is_none());
     });
 }
 

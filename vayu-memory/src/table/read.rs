@@ -39,6 +39,10 @@ impl<V: MemoryValue> Table<V> {
         kind: Option<u64>,
         read: impl FnOnce(Record<[u64; VALUE_WORDS]>) -> R,
     ) -> Option<R> {
+        // No words are of such a kind, for which the state of an entry has no bits.
+        if kind.is_some_and(|kind| kind >= HELD) {
+            return None;
+        }
         let number = self.index.current()?.first(HashPart::of(key.hash_code()))?;
         let place = self.chunks.place(number)?;
         let (slot, state) = (place.slot(), place.slot().state());
@@ -52,7 +56,6 @@ impl<V: MemoryValue> Table<V> {
                 return Some(read(words_of(slot, state, kind, None)?));
             }
         }
-        let state = touched(slot, state, State::extended(kind))?;
         let extension = place.extension()?;
         if narrow.is_none() {
             let words = key_words::<WIDE_KEY>(key)?;
@@ -61,6 +64,7 @@ impl<V: MemoryValue> Table<V> {
                 return None;
             }
         }
+        let state = touched(slot, state, State::extended(kind))?;
         Some(read(words_of(slot, state, kind, Some(extension.load()))?))
     }
 

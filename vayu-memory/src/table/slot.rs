@@ -231,7 +231,7 @@ impl Slot {
     }
 
     /// Marks the entry as referenced, once more, and returns its state then. At worst the slot has another entry in the
-    /// meantime, and another state.
+    /// meantime, which is marked, and another state.
     #[cold]
     pub(super) fn mark_referenced(&self, state: State) -> State {
         let bit = lowest_bit(!state.0 & REFERENCED);

@@ -100,7 +100,10 @@ fn value_of_another_kind_is_not_read_without_a_lock() {
         backend.write(&key(1), record(77_u64)).expect("it is written");
         for _ in 0..9 {
             let read = |kind| backend.read_optimistic_with(&key(1), kind, |record| record);
-            assert!(read(others).is_none());
+            let impossible = [15, 16, 1 << 57, u64::MAX].map(Some);
+            for kind in impossible.into_iter().chain([others]) {
+                assert!(read(kind).is_none(), "{kind:?}");
+            }
             for kind in [u64s, None] {
                 let value = read(kind).and_then(|record| record.value().downcast());
                 assert_eq!(value, Some(77_u64));

@@ -134,8 +134,12 @@ impl<'a, B: Backend> Runner<'a, B> {
                 Role::Bypass => continue,
             };
             if !has_value {
-                let steps = self.of(place);
-                let end = leave_out::<M, B>(leading, compute_time, &steps);
+                let Leading { lead, reason, call, started, .. } = &leading;
+                let may_delete = replaces_value(reason, lead) && {
+                    let (permission, steps) = (lead.begin_store(), self.of(place));
+                    may_replace::<M, B>(call, permission, *started, flight, &steps).await
+                };
+                let end = leave_out::<M, B>(leading, compute_time, may_delete);
                 part_of_flights::<M, _>(flight, end).await;
                 continue;
             }
@@ -346,17 +350,17 @@ fn unpaired(ran: &Ran) -> Option<Error> {
     Some(Error::new(ErrorKind::Configuration, message).with_source(lengths))
 }
 
-/// Ends the flight of an element that the function has left out. There is no such value: one past its ttl is deleted.
+/// Ends the flight of an element that the function has left out. There is no such value: if it `may_delete` one past its ttl, that
+/// is deleted.
 async fn leave_out<M: Io, B: Backend>(
     leading: Leading<'_, B>,
     compute_time: Duration,
-    steps: &impl Steps<B>,
+    may_delete: bool,
 ) {
-    let Leading { lease, lead, reason, call, started, .. } = leading;
-    let replaces = replaces_value(&reason, &lead);
+    let Leading { lease, lead, reason, call, .. } = leading;
     let mut lead = lead.computed(Outcome::NotShareable);
-    if replaces && may_replace::<M, B>(&call, lead.begin_store(), started, None, steps).await {
-        call.ok_or_count(call.engine.delete::<M>(call.key).await);
+    if may_delete {
+        call.delete_old::<M>().await;
     }
     while lead.complete() == Completion::MustDelete {
         call.ok_or_count(call.engine.delete::<M>(call.key).await);

@@ -17,7 +17,6 @@ use crate::paths::{own_ident, span_of};
 pub(crate) fn call(model: &Model) -> TokenStream {
     let span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
     let (setup, body) = (setup(model, Purpose::Call), body(model));
-    let start = start(model);
     let (key, policy) = (finish_key(model, Purpose::Call), policy(model, Purpose::Call));
     let call = match model.function.kind {
         Kind::Sync => {
@@ -51,7 +50,6 @@ pub(crate) fn call(model: &Model) -> TokenStream {
                 let mut vayu_policy = ::core::option::Option::None;
                 'vayu_call: {
                     let vayu_rest = {
-                        #start
                         #of_policy
                         #key
                         match #begin(vayu_cache, vayu_start, #policy, &mut vayu_policy) {
@@ -66,21 +64,12 @@ pub(crate) fn call(model: &Model) -> TokenStream {
             };
         }
     };
-    let Setup { of_call, of_policy } = setup;
     quote! {
-        #of_call
-        #start
-        #of_policy
+        #setup
         #body
         #key
         #call
     }
-}
-
-/// Starts the call. After the conditions, which are code of the user, and before the key.
-fn start(model: &Model) -> TokenStream {
-    let start = model.root.private("start");
-    quote_spanned!(Span::mixed_site()=> let vayu_start = #start(vayu_cache);)
 }
 
 /// Generates a call whose rest is a future that may move to a task: its computation, or with `patience` the refresh of

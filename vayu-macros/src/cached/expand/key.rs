@@ -154,7 +154,7 @@ fn include(model: &Model) -> TokenStream {
 }
 
 /// Returns whether the key is one of variables of the call, which is dropped by the engine.
-fn is_of_call(model: &Model, purpose: Purpose) -> bool {
+pub(crate) fn is_of_call(model: &Model, purpose: Purpose) -> bool {
     match purpose {
         Purpose::Call => model.function.kind == Kind::Sync || !model.function.has_patterns(),
         Purpose::Batch => true,

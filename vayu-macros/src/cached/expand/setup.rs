@@ -2,13 +2,15 @@
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
+use syn::Expr;
 
 use crate::cached::expand::cache::cache;
-use crate::cached::expand::key::{key, parts, tags_and_label};
+use crate::cached::expand::key::{is_of_call, key, parts, tags_and_label};
 use crate::cached::expand::policy;
 use crate::cached::expand::purpose::Purpose;
 use crate::cached::expand::shape::{borrowed, shape};
 use crate::cached::model::Model;
+use crate::cached::model::key::Key;
 
 /// Everything that is evaluated before the body takes the arguments.
 pub(crate) struct Setup {
@@ -54,7 +56,31 @@ pub(crate) fn setup(model: &Model, purpose: Purpose) -> Setup {
         #shape
         #serializer
     };
+    let start = start(model, purpose);
     // A panic of a value of the policy leaves the memory of a key that was made before it allocated.
-    let of_policy = quote!(#values #key_after #tags);
+    let of_policy = if is_encoded_alone(model) {
+        quote!(#values #start #key_after #tags)
+    } else {
+        quote!(#values #key_after #tags #start)
+    };
     Setup { of_call, of_policy }
+}
+
+/// Generates the start of a call, which reads the clock.
+fn start(model: &Model, purpose: Purpose) -> Option<TokenStream> {
+    let start = model.root.private("start");
+    (purpose == Purpose::Call && is_of_call(model, purpose))
+        .then(|| quote_spanned!(Span::mixed_site()=> let vayu_start = #start(vayu_cache);))
+}
+
+/// Returns whether the key takes no expression of the attribute, which may take any time: the clock is then read before the key is
+/// made, so that nothing of it has to be kept meanwhile.
+fn is_encoded_alone(model: &Model) -> bool {
+    let options = &model.options;
+    let is_literal = |prefix: &Expr| matches!(prefix, Expr::Lit(_));
+    matches!(model.key, Key::Arguments(_))
+        && options.include.is_empty()
+        && options.tags.is_empty()
+        && options.label.is_none()
+        && options.prefix.as_ref().is_none_or(is_literal)
 }
