@@ -87,6 +87,8 @@ fn compute_time_is_that_of_the_function_alone() {
         let (cache, clock) = watched();
         assert_eq!(call(&cache, &clock), 1);
         let (_, calls) = watch_sync(|| call(&cache, &clock));
-        assert_eq!(calls[0].time_saved(), Duration::from_secs(2), "{name}");
+        // A record has four digits of it.
+        let saved = calls[0].time_saved();
+        assert!((1990..=2010).contains(&saved.as_millis()), "{name}: {saved:?}");
     }
 }
