@@ -81,8 +81,8 @@ fn sixty_four_threads_on_one_failing_batch_do_not_run_one_after_the_other() {
     #[cached(cache = CACHE.0, ttl = 60, each = ids)]
     fn fail(ids: &[usize]) -> Result<HashMap<usize, u64>, Failure> {
         let run = RUNS.count();
-        // Callers that come at the same moment may lead a part of the elements each. The first of
-        // them that fails ends waits, so the others do not count again.
+        // Callers that come at the same moment may lead a part of the elements each. The first run
+        // that returns wakes callers, so the others do not count again.
         until(|| ALL_WAIT.get().is_some() || CACHE.1.sleepers() + RUNS.get() == 64);
         let _ = ALL_WAIT.set(());
         Err(Failure(run + ids.len()))

@@ -153,7 +153,7 @@ pub fn engine<B: Backend, S>(cache: &Cache<B, S>) -> &Engine<B> {
     cache.engine()
 }
 
-/// Starts a call of a cache, before its key is made.
+/// Starts a call of a cache, see [`Start`].
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub fn start<B: Backend, S>(cache: &Cache<B, S>) -> Start {
     Start::new(cache.engine())

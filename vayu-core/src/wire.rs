@@ -260,8 +260,8 @@ fn encode_field(key: &KeyField<'_>, record: &Record<Bytes>, label: Option<&str>)
 /// [`encode`] has returned for this key: bytes that are incomplete or corrupt, or those of another key or of an
 /// unsupported version. A backend treats them as absent.
 ///
-/// A [sealed](crate::SerializerId::is_sealed) value is not verified here but when it is opened, with its times and stamp: it is not
-/// read twice. [`EncodedEntry::parse`] verifies the checksum of every entry.
+/// A [sealed](crate::SerializerId::is_sealed) value is not verified here but when it is opened, with its times and stamp:
+/// it is not read twice. [`EncodedEntry::parse`] verifies the checksum of every entry.
 pub fn decode(key: &WireKey, bytes: &[u8]) -> Option<Record<Range<usize>>> {
     let entry = EncodedEntry::parse_whole(bytes).ok()?;
     let is_verified = || entry.header.serializer().is_sealed() || is_intact(bytes);

@@ -59,13 +59,7 @@ macro_rules! fits_into_a_word {
         /// Returns whether values of this type fit into a machine word.
         #[inline(always)]
         pub(in crate::serializer) fn is_inline<T: 'static>() -> bool {
-            is_inline_type(TypeId::of::<T>())
-        }
-
-        /// It is not generic, so the compiler prepares it once. It is inlined where the type is known.
-        #[inline(always)]
-        fn is_inline_type(id: TypeId) -> bool {
-            false $(|| id == TypeId::of::<$type>())*
+            InlineValue::kind_of_type(TypeId::of::<T>()).is_some()
         }
 
         /// The variants of such values.
@@ -84,6 +78,7 @@ macro_rules! fits_into_a_word {
                 Self::kind_of_type(typeid::of::<T>())
             }
 
+            /// It is not generic, so the compiler prepares it once. It is inlined where the type is known.
             #[inline(always)]
             fn kind_of_type(id: TypeId) -> Option<u64> {
                 $(if id == TypeId::of::<$type>() {

@@ -133,7 +133,7 @@ pub(crate) fn parts(model: &Model) -> TokenStream {
 /// Adds the prefix that the attribute names to the key. What is computed of a string literal is kept in a static.
 fn finish_with(model: &Model, prefix: &Expr) -> TokenStream {
     let span = span_of(prefix);
-    if !matches!(prefix, Expr::Lit(ExprLit { lit: Lit::Str(_), .. })) {
+    if !is_string_literal(prefix) {
         return quote_spanned!(span=> vayu_key.finish(#prefix););
     }
     let literal = model.root.private("LiteralPrefix");
@@ -143,6 +143,11 @@ fn finish_with(model: &Model, prefix: &Expr) -> TokenStream {
             &VAYU_PREFIX
         });
     }
+}
+
+/// Returns whether an expression is a string literal, which takes no time.
+pub(crate) fn is_string_literal(expression: &Expr) -> bool {
+    matches!(expression, Expr::Lit(ExprLit { lit: Lit::Str(_), .. }))
 }
 
 /// Appends the parts of `include` to the key.

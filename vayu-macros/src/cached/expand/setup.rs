@@ -2,10 +2,9 @@
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
-use syn::Expr;
 
 use crate::cached::expand::cache::cache;
-use crate::cached::expand::key::{is_of_call, key, parts, tags_and_label};
+use crate::cached::expand::key::{is_of_call, is_string_literal, key, parts, tags_and_label};
 use crate::cached::expand::policy;
 use crate::cached::expand::purpose::Purpose;
 use crate::cached::expand::shape::{borrowed, shape};
@@ -77,10 +76,9 @@ fn start(model: &Model, purpose: Purpose) -> Option<TokenStream> {
 /// made, so that nothing of it has to be kept meanwhile.
 fn is_encoded_alone(model: &Model) -> bool {
     let options = &model.options;
-    let is_literal = |prefix: &Expr| matches!(prefix, Expr::Lit(_));
     matches!(model.key, Key::Arguments(_))
         && options.include.is_empty()
         && options.tags.is_empty()
         && options.label.is_none()
-        && options.prefix.as_ref().is_none_or(is_literal)
+        && options.prefix.as_ref().is_none_or(is_string_literal)
 }
